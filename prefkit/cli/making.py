@@ -1,0 +1,86 @@
+"""Verbs that make something: plan, build, train."""
+
+from prefkit.cli.options import Device, Engine, Jobs, Json, RecipePath, Refresh, Set, StoreFolder, Until
+
+__all__ = ["build", "plan", "train"]
+
+
+def plan(recipe: RecipePath, sets: Set = None, store: StoreFolder = "runs", as_json: Json = False) -> None:
+    """Check a recipe and say what would run.
+
+    prefkit plan recipes/quickstart.yaml
+    prefkit plan recipes/quickstart.yaml --set build.sample.n=8 --json
+    """
+    from prefkit.cli.out import print_json
+    from prefkit.cli.plan_table import as_data, draw
+    from prefkit.plan import plan as plan_recipe
+    from prefkit.recipe import Recipe
+    from prefkit.store import Store
+
+    found = plan_recipe(Recipe.load(recipe, sets or ()), Store(store))
+    if as_json:
+        print_json(as_data(found))
+    else:
+        draw(found)
+
+
+def build(
+    recipe: RecipePath,
+    sets: Set = None,
+    store: StoreFolder = "runs",
+    engine: Engine = None,
+    device: Device = "auto",
+    jobs: Jobs = 1,
+    until: Until = "",
+    refresh: Refresh = None,
+    as_json: Json = False,
+) -> None:
+    """Build the dataset.
+
+    prefkit build recipes/quickstart.yaml
+    prefkit build recipes/quickstart.yaml --until pair -j 2
+    """
+    from prefkit.cli.out import print_json, say
+    from prefkit.cli.work import build_recipe, paths
+
+    done = build_recipe(recipe, sets, store, engine, device, jobs, until, refresh)
+    last = list(done.steps)[-1]
+    if as_json:
+        print_json({name: manifest.model_dump(mode="json") for name, manifest in done.steps.items()})
+        return
+    for path in paths(done):
+        print(path, flush=True)
+    name = done.recipe.name
+    say("", "next:", f"  prefkit show {name}/{last}", f"  prefkit card {name} README.md")
+
+
+def train(
+    recipe: RecipePath,
+    sets: Set = None,
+    store: StoreFolder = "runs",
+    engine: Engine = None,
+    device: Device = "auto",
+    jobs: Jobs = 1,
+    as_json: Json = False,
+) -> None:
+    """Build what is missing, then train with the recipe's objective.
+
+    prefkit train recipes/quickstart.yaml
+    prefkit train recipes/quickstart.yaml --set train.steps=10 --device cpu
+    """
+    from prefkit.cli.out import print_json, say
+    from prefkit.cli.trained import story
+    from prefkit.cli.work import paths, train_recipe
+
+    done = train_recipe(recipe, sets, store, engine, device, jobs)
+    if as_json:
+        print_json(done.result.report.model_dump(mode="json"))
+        return
+    say("", *story(done.result.report), "")
+    for path in paths(done.build):
+        print(f"shard   {path}")
+    print(f"card    {done.card}")
+    print(f"report  {done.report}")
+    print(f"model   {done.result.model.id}", flush=True)
+    name = done.build.recipe.name
+    say("", "next:", f"  prefkit show {name}", f"  prefkit export {name} my-dataset", "  prefkit new")

@@ -1,0 +1,39 @@
+"""The flags, each said once. They say where and how fast; only `--set` touches what a result is.
+
+The list is frozen: a new knob is a field of a stage, not a flag.
+"""
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["Device", "Engine", "Jobs", "Json", "RecipePath", "Refresh", "Set", "StoreFolder", "Until"]
+
+RecipePath = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)
+]
+StoreFolder = Annotated[
+    str, typer.Option("--store", metavar="FOLDER", envvar="PREFKIT_STORE", help="Where results are kept.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe: --set build.pair.by=score."),
+]
+Engine = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine", "-e", metavar="NAME=ENGINE", help="Where a model runs: an address, or an engine's name."
+    ),
+]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, or auto.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Worker processes for steps without models.")
+]
+Until = Annotated[
+    str, typer.Option("--until", metavar="STEP", help="Stop after this step.", show_default=False)
+]
+Refresh = Annotated[
+    list[str] | None,
+    typer.Option("--refresh", metavar="STEP", help="Make this step anew, asking models again."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

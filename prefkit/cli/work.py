@@ -1,0 +1,107 @@
+"""Building and training as the command line does them: placement from flags, progress on stderr."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefkit.cli.progress import Progress
+from prefkit.engines.placement import Placement, open_engines
+from prefkit.errors import PrefkitError
+from prefkit.identity import canonical, hash_json
+from prefkit.recipe import Recipe
+from prefkit.run import Build, Settings
+from prefkit.run import build as run_build
+from prefkit.store import Store
+from prefkit.train.settings import TrainPlacement
+
+if TYPE_CHECKING:
+    from prefkit.train.run import Event, TrainResult
+
+__all__ = ["Trained", "build_recipe", "paths", "placement", "train_recipe"]
+
+
+def build_recipe(
+    path: str,
+    sets: Sequence[str] | None,
+    store: str,
+    engines: Sequence[str] | None,
+    device: str,
+    jobs: int,
+    until: str = "",
+    refresh: Sequence[str] | None = None,
+) -> Build:
+    """Load a recipe, check it as a whole, and build what is missing."""
+    from prefkit.plan import plan
+
+    recipe, place = Recipe.load(path, sets or ()), placement(engines or (), device)
+    plan(recipe, Store(store))
+    with Progress() as progress:
+        settings = Settings(place, jobs, until=until, refresh=tuple(refresh or ()), progress=progress)
+        return run_build(recipe, Store(store), settings)
+
+
+def placement(engines: Sequence[str], device: str) -> Placement:
+    """Return where models run, from `--engine NAME=ENGINE` and `--device`."""
+    placed = {}
+    for text in engines:
+        name, sign, engine = text.partition("=")
+        if not sign or not name or not engine:
+            what = f"'{text}' is not NAME=ENGINE"
+            raise PrefkitError(what, where=f"--engine {text}", hint="--engine judge=http://localhost:8000/v1")
+        placed[name] = engine
+    return Placement(engines=placed, device=device)
+
+
+def paths(build: Build) -> Iterator[Path]:
+    """Yield the files of the dataset: the shards of the last step, in order."""
+    for shard in build.last.shards:
+        yield build.store.path(shard)
+
+
+class Trained(NamedTuple):
+    """A training run and what was written about it."""
+
+    build: Build
+    result: "TrainResult"
+    card: Path
+    report: Path
+
+
+def train_recipe(
+    path: str,
+    sets: Sequence[str] | None,
+    store: str,
+    engines: Sequence[str] | None,
+    device: str,
+    jobs: int,
+) -> Trained:
+    """Build what is missing, train on the last step, and leave the run in the store's folder."""
+    recipe = Recipe.load(path, sets or ())
+    if recipe.train is None:
+        hint = "add to the recipe: train: { model: policy, objective: dpo }"
+        raise PrefkitError("the recipe has no `train:`, so there is nothing to train", where=path, hint=hint)
+    done = build_recipe(path, sets, store, engines, device, jobs)
+
+    from transformers.utils import logging
+
+    from prefkit.build_report import write_report
+    from prefkit.card import save_report, write_card
+    from prefkit.train import train
+
+    logging.disable_progress_bar()  # bars for shards that take milliseconds; downloads keep theirs
+    # One folder for each thing that can be asked for, so that a changed setting never meets an older run.
+    asked = hash_json({"settings": canonical(recipe.train), "rows": done.last.digest})
+    out = done.store.root / "trained" / f"{recipe.name}-{asked[:8]}"
+    answering = open_engines(recipe.models, placement(engines or (), device), done.store.root / "memo.sqlite")
+    with Progress() as progress:
+
+        def tell(event: "Event") -> None:
+            note = f"loss {event.metrics['loss']:.4f}" if "loss" in event.metrics else ""
+            progress.track(event.phase, event.done, event.total, note)
+
+        place = TrainPlacement(device=device)
+        result = train(recipe.train, done.table, out=out, placement=place, engines=answering, progress=tell)
+    save_report(done.store, recipe.name, done.last.digest, result.report)
+    card, report = out / "card.md", out / "report.html"
+    write_card(done.store, recipe.name, card)
+    return Trained(done, result, card, write_report(done.store, recipe.name, report))

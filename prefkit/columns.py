@@ -1,0 +1,164 @@
+"""The vocabulary: every column name prefkit writes, with its Arrow type, meaning, unit and writer.
+
+One name means one thing everywhere: in shards, recipes, cards and errors. A *score* is of a response, a *margin* is
+of a pair. Missing is `null`: never -1, never 0, never "". Two families are open-ended, because recipes name them:
+a score `s` of a response (float64, with `s_std` when the scorer has a spread) becomes `chosen_s` and `rejected_s` at
+pairing, and a source may keep extra columns of any plain type. Messages have the explicit conversational form that
+TRL and `datasets` read as it is. There is no Arrow `map<>` anywhere: `datasets` cannot read it.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import pyarrow as pa
+
+__all__ = ["COLUMNS", "LEVELS", "MESSAGES", "RATINGS", "VOTES", "Column", "Columns", "Level", "types"]
+
+Columns = Mapping[str, pa.DataType]
+Level = Literal["prompt", "response", "pair"]
+LEVELS: tuple[Level, ...] = ("prompt", "response", "pair")
+
+STRING = pa.string()
+F64 = pa.float64()
+I32 = pa.int32()
+I64 = pa.int64()
+BOOL = pa.bool_()
+
+MESSAGES = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
+RATINGS = pa.list_(pa.struct([("annotator", STRING), ("score", F64), ("comment", STRING)]))
+VOTES = pa.list_(
+    pa.struct(
+        [
+            ("judge", STRING),
+            ("order", STRING),
+            ("winner", STRING),
+            ("p", F64),
+            ("strength", F64),
+            ("rationale", STRING),
+        ]
+    )
+)
+RATIONALES = pa.list_(
+    pa.struct(
+        [
+            ("kind", STRING),
+            ("model", STRING),
+            ("text", STRING),
+            ("prompt_text", STRING),
+            ("chosen_first", BOOL),
+        ]
+    )
+)
+
+
+class Column(NamedTuple):
+    """One word of the vocabulary."""
+
+    name: str
+    type: pa.DataType
+    levels: tuple[Level, ...]
+    """The levels at which a row may carry it. Prompt-level columns are constant within a prompt."""
+    meaning: str
+    writer: str
+    """The stages (or `source`) that write it, as a recipe spells them."""
+    unit: str = ""
+
+
+_ANY = LEVELS
+_RESPONSE: tuple[Level, ...] = ("response",)
+_PAIR: tuple[Level, ...] = ("pair",)
+
+_ALL = (
+    # identity and prompt
+    Column("id", STRING, _ANY, "identity of the row, a hash of its parents", "source, sample, pair"),
+    Column("prompt_id", STRING, _ANY, "identity of the prompt, a hash of its messages and tools", "source"),
+    Column("prompt", MESSAGES, _ANY, "the conversation so far; ends with a user turn", "source"),
+    Column("tools", STRING, _ANY, "JSON list of tools the prompt offers", "source"),
+    Column("reference_answer", STRING, _ANY, "trusted answer a verifier compares with", "source"),
+    Column("source", STRING, _ANY, "which source the row came from", "source"),
+    Column("domain", STRING, _ANY, "stratum of the prompt: subject, language, subset", "source"),
+    Column("split", STRING, _ANY, "`train` or `test`, by hash of the prompt", "split"),
+    # response
+    Column("response", MESSAGES, _RESPONSE, "the answer, usually one assistant turn", "source, sample"),
+    Column("index", I32, _RESPONSE, "stable number of the response within its prompt", "source, sample"),
+    Column("model", STRING, _RESPONSE, "who wrote the response", "source, sample"),
+    Column(
+        "origin",
+        STRING,
+        _RESPONSE,
+        "`policy`, `dataset`, `human`, `revision` or `corruption`",
+        "source, sample",
+    ),
+    Column("finish", STRING, _RESPONSE, "why generation ended: `stop` or `length`", "sample"),
+    Column(
+        "n_tokens", I32, _RESPONSE, "length of the response as its sampler counted it", "sample", "tokens"
+    ),
+    Column(
+        "sampler_logp", F64, _RESPONSE, "summed log-prob of the response under its sampler", "sample", "nats"
+    ),
+    Column("score", F64, _RESPONSE, "how good the response is; higher is better", "source, score"),
+    Column("score_std", F64, _RESPONSE, "spread of the score over raters or models", "score"),
+    Column("ratings", RATINGS, _RESPONSE, "one score an annotator; higher is better", "source"),
+    Column("pass_rate", F64, _RESPONSE, "share of the prompt's responses with a score of 1", "pass-rate"),
+    # pair
+    Column("chosen", MESSAGES, _PAIR, "the preferred response", "source, pair"),
+    Column("rejected", MESSAGES, _PAIR, "the other response", "source, pair"),
+    Column("chosen_id", STRING, _PAIR, "id of the response stored as chosen", "source, pair"),
+    Column("rejected_id", STRING, _PAIR, "id of the response stored as rejected", "source, pair"),
+    Column("chosen_model", STRING, _PAIR, "who wrote the chosen response", "source, pair"),
+    Column("rejected_model", STRING, _PAIR, "who wrote the rejected response", "source, pair"),
+    Column("chosen_score", F64, _PAIR, "score of the chosen response", "source, pair"),
+    Column("rejected_score", F64, _PAIR, "score of the rejected response", "source, pair"),
+    Column("chosen_place", I32, _PAIR, "place of chosen in its prompt's ranking, best 0", "pair"),
+    Column("rejected_place", I32, _PAIR, "place of rejected in its prompt's ranking, best 0", "pair"),
+    Column(
+        "votes",
+        VOTES,
+        _PAIR,
+        "one verdict a judge and order; `winner` is chosen, rejected or tie",
+        "source, pair",
+    ),
+    Column(
+        "p_chosen", F64, _PAIR, "graded preference: probability that chosen beats rejected", "label", "[0, 1]"
+    ),
+    Column("tie", BOOL, _PAIR, "whether the pair is too close to call", "label"),
+    Column("flip_prob", F64, _PAIR, "belief that the row is mislabelled", "label", "[0, 1]"),
+    Column("flipped", BOOL, _PAIR, "whether `label` reversed the stored direction", "label"),
+    Column("margin", F64, _PAIR, "by how much chosen is better", "source, label, margin"),
+    Column("weight", F64, _PAIR, "how much the row counts in training; mean 1", "weight"),
+    Column("phase", I32, _PAIR, "curriculum phase, from 0", "order"),
+    Column("rank", I64, _PAIR, "position in the order of training, from 0", "order"),
+    Column(
+        "rationales", RATIONALES, _PAIR, "why chosen is better, with the question it answers", "rationale"
+    ),
+    Column(
+        "ref_chosen_logp", F64, _PAIR, "summed log-prob of chosen under the reference", "reference", "nats"
+    ),
+    Column(
+        "ref_rejected_logp",
+        F64,
+        _PAIR,
+        "summed log-prob of rejected under the reference",
+        "reference",
+        "nats",
+    ),
+    Column(
+        "ref_fingerprint",
+        STRING,
+        _PAIR,
+        "what made the reference log-probs; training refuses another",
+        "reference",
+    ),
+    # rows that did not go on
+    Column("drop_reason", STRING, _ANY, "why the row was dropped; only in dropped shards", "any"),
+    Column(
+        "error", STRING, _ANY, "why the row failed; only in failed shards, retried on the next build", "any"
+    ),
+)
+
+COLUMNS: Mapping[str, Column] = {column.name: column for column in _ALL}
+
+
+def types(*names: str) -> Columns:
+    """Return the Arrow types of vocabulary columns, for `reads` and `writes`."""
+    return {name: COLUMNS[name].type for name in names}

@@ -1,0 +1,254 @@
+"""Engines: where answers, log-probs, rewards and embeddings come from.
+
+Four one-method protocols, because servers differ in what they can do. A judge is not an engine: it is a prompt, a
+`Generates` and a parser. Every method takes a whole shard of requests, so that the engine can batch as it likes, and
+yields `(position, answer)` as answers arrive, so that each is remembered at once and never paid for twice. An answer
+that could not be had after the engine's own retries is a `Failure`, never an exception for the whole shard: its row
+is kept aside and tried again on the next build. An engine that cannot work at all raises EngineError.
+
+A `Model` is identity: which weights. Which engine serves it, and on what device, is placement and lives outside.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from prefkit.errors import EngineError
+
+__all__ = [
+    "Answers",
+    "Completion",
+    "Conversation",
+    "Embeds",
+    "Engine",
+    "Engines",
+    "Failure",
+    "Fingerprints",
+    "Generates",
+    "LogProb",
+    "LogProbs",
+    "Message",
+    "Model",
+    "Request",
+    "Rewards",
+    "Spend",
+    "in_order",
+]
+
+
+class Model(BaseModel):
+    """Which weights: a hub name or a local folder, and a revision. Part of a recipe's identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    id: str
+    """Hub name, local folder, or one of the toy models `prefkit/toy-policy`, `prefkit/toy-reward`, `prefkit/toy-critic`."""
+    revision: str = "main"
+    """Branch, tag or commit on the hub. Pin a commit before publishing."""
+
+
+class Message(NamedTuple):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class Request(NamedTuple):
+    """One sample wanted: everything that decides the answer, and nothing about where it runs."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float = 1.0
+    """0 is greedy decoding."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps the whole vocabulary."""
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    tools: str | None = None
+    """JSON list, handed to the chat template."""
+
+
+class Conversation(NamedTuple):
+    """A prompt and a response to it, to be scored by log-probs or by a reward model."""
+
+    prompt: tuple[Message, ...]
+    response: tuple[Message, ...]
+    tools: str | None = None
+
+
+class Completion(NamedTuple):
+    """The answer to a Request."""
+
+    text: str
+    tokens: int
+    """Generated tokens, the end-of-turn token included."""
+    finish: str
+    """`stop` or `length`."""
+    prompt_tokens: int = 0
+    logp: float | None = None
+    """Summed log-prob in nats under the sampling distribution's model, where the engine knows it."""
+
+
+class LogProb(NamedTuple):
+    """Summed log-prob, in nats, of a response given its prompt, end-of-turn token included."""
+
+    logp: float
+    tokens: int
+
+
+class Failure(NamedTuple):
+    """Why there is no answer, after the engine's own retries. Never holds a secret."""
+
+    error: str
+
+
+A = TypeVar("A")
+Answers = Iterator[tuple[int, A | Failure]]
+"""(position in the sequence asked, answer), in any order, each position exactly once."""
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """Writes text."""
+
+    def generate(self, model: Model, requests: Sequence[Request]) -> Answers[Completion]:
+        """Yield one completion per request."""
+        ...
+
+
+@runtime_checkable
+class LogProbs(Protocol):
+    """Says how likely a model finds given text."""
+
+    def log_probs(self, model: Model, conversations: Sequence[Conversation]) -> Answers[LogProb]:
+        """Yield the log-prob of each response given its prompt."""
+        ...
+
+
+@runtime_checkable
+class Rewards(Protocol):
+    """Scores responses with a reward model."""
+
+    def rewards(self, model: Model, conversations: Sequence[Conversation]) -> Answers[tuple[float, ...]]:
+        """Yield the raw outputs of the reward head, one number a label."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """Embeds texts."""
+
+    def embed(self, model: Model, texts: Sequence[str]) -> Answers[tuple[float, ...]]:
+        """Yield one vector per text."""
+        ...
+
+
+@runtime_checkable
+class Fingerprints(Protocol):
+    """Knows what its log-probs depend on; an engine that gives log-probs should."""
+
+    def fingerprint(self, model: Model) -> str:
+        """Return a digest that is equal where log-probs are equal, up to rounding."""
+        ...
+
+
+Engine = Generates | LogProbs | Rewards | Embeds
+
+
+@dataclass
+class Spend:
+    """What engines were asked and answered so far: the one counter the memo adds to."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Keys: `calls` (answered by an engine), `remembered` (by the memo), `tokens_in`, `tokens_out`."""
+
+    def snapshot(self) -> Counter[str]:
+        """Return a copy of the counts as they are now."""
+        return Counter(self.counts)
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The engines of a run: which one serves which model.
+
+    `serving` maps a model's id to its engine; the runner fills it from `--engine` and the defaults, each wrapped in
+    the memo. A stage calls the four methods below and gets its answers in the order of its requests.
+    """
+
+    serving: Mapping[str, Engine] = field(default_factory=dict)
+    spend: Spend = field(default_factory=Spend)
+    described: Mapping[str, str] = field(default_factory=dict)
+    """Model id to the name and version of the engine that serves it, for manifests."""
+
+    def versions(self) -> dict[str, str]:
+        """Return which engine, in which version, serves each model."""
+        return dict(self.described)
+
+    def generate(self, model: Model, requests: Sequence[Request]) -> list[Completion | Failure]:
+        """Return one completion or failure per request, in order."""
+        engine = self._engine(model)
+        if not isinstance(engine, Generates):
+            raise _cannot(model, "generate text")
+        return in_order(engine.generate(model, requests), len(requests))
+
+    def log_probs(self, model: Model, conversations: Sequence[Conversation]) -> list[LogProb | Failure]:
+        """Return one log-prob or failure per conversation, in order."""
+        engine = self._engine(model)
+        if not isinstance(engine, LogProbs):
+            raise _cannot(model, "give log-probs")
+        return in_order(engine.log_probs(model, conversations), len(conversations))
+
+    def rewards(
+        self, model: Model, conversations: Sequence[Conversation]
+    ) -> list[tuple[float, ...] | Failure]:
+        """Return the reward head's outputs or a failure per conversation, in order."""
+        engine = self._engine(model)
+        if not isinstance(engine, Rewards):
+            raise _cannot(model, "score responses")
+        return in_order(engine.rewards(model, conversations), len(conversations))
+
+    def embed(self, model: Model, texts: Sequence[str]) -> list[tuple[float, ...] | Failure]:
+        """Return one vector or failure per text, in order."""
+        engine = self._engine(model)
+        if not isinstance(engine, Embeds):
+            raise _cannot(model, "embed texts")
+        return in_order(engine.embed(model, texts), len(texts))
+
+    def fingerprint(self, model: Model) -> str:
+        """Return the identity of a model's log-probs: its weights, tokenizer, chat template and number format."""
+        engine = self._engine(model)
+        if not isinstance(engine, Fingerprints):
+            raise _cannot(model, "say what its log-probs depend on")
+        return engine.fingerprint(model)
+
+    def _engine(self, model: Model) -> Engine:
+        if model.id not in self.serving:
+            what = f"no engine serves model '{model.id}'"
+            raise EngineError(
+                what, hint="run through `prefkit build`, or pass Engines(serving={model.id: engine})"
+            )
+        return self.serving[model.id]
+
+
+def in_order(answers: Iterable[tuple[int, A | Failure]], count: int) -> list[A | Failure]:
+    """Put answers back into the order of their requests. Raises EngineError if one is missing or comes twice."""
+    found: dict[int, A | Failure] = {}
+    for position, answer in answers:
+        if position in found or not 0 <= position < count:
+            raise EngineError(f"an engine answered position {position} of {count} twice or out of range")
+        found[position] = answer
+    if len(found) != count:
+        raise EngineError(f"an engine answered {len(found)} of {count} requests")
+    return [found[position] for position in range(count)]
+
+
+def _cannot(model: Model, task: str) -> EngineError:
+    return EngineError(
+        f"the engine of model '{model.id}' cannot {task}",
+        hint="place the model on another engine: --engine NAME=transformers",
+    )

@@ -1,0 +1,248 @@
+"""Memo: remember every answer by the request that asked for it, so that nothing is paid for twice.
+
+Any engine can be wrapped. An answer is committed to one SQLite file before the next one is asked for, so a build that
+is killed loses at most the batch it was waiting for. Two processes may use one file at once: where both ask the same
+thing, the first answer stands for both. Answers are plain JSON. Failures are never remembered.
+
+The key is a hash of the model's identity, the method and the request; which engine answered is placement and no part
+of it.
+"""
+
+import sqlite3
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic_core import from_json, to_json
+
+from prefkit.engines import (
+    Answers,
+    Completion,
+    Conversation,
+    Embeds,
+    Engine,
+    Failure,
+    Fingerprints,
+    Generates,
+    LogProb,
+    LogProbs,
+    Model,
+    Request,
+    Rewards,
+    Spend,
+)
+from prefkit.errors import EngineError, StoreError
+
+__all__ = ["Memo", "Remembering"]
+
+A = TypeVar("A")
+Q = TypeVar("Q")
+_FORMAT = 1
+_PATIENCE_SECONDS = 60.0
+_CHECKPOINT_PAGES = 4000
+_KEEP = "INSERT OR IGNORE INTO answers VALUES (?, ?)"
+_REPLACE = "INSERT OR REPLACE INTO answers VALUES (?, ?)"
+_AT_ONCE = 500
+"""Keys looked up in one statement; SQLite takes at most 999 by default in old versions."""
+
+
+class Memo:
+    """Answers by key, in one SQLite file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. Raises StoreError if it cannot be used."""
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = _connect(path)
+            self._format = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        except (sqlite3.Error, OSError) as error:
+            raise self._error("opened", error) from error
+        weakref.finalize(self, self._db.close)
+        if self._format > _FORMAT:
+            what = f"the memo of engine answers has format {self._format}, and this prefkit knows up to {_FORMAT}"
+            raise StoreError(what, where=str(path), hint="upgrade prefkit, or give another --store")
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the remembered answers of those keys that have one, as JSON."""
+        found: dict[bytes, bytes] = {}
+        try:
+            for start in range(0, len(keys), _AT_ONCE):
+                some = keys[start : start + _AT_ONCE]
+                marks = ",".join("?" * len(some))
+                statement = f"SELECT key, answer FROM answers WHERE key IN ({marks})"  # noqa: S608 - only marks
+                found.update(self._db.execute(statement, some).fetchall())
+        except sqlite3.Error as error:
+            raise self._error("read", error) from error
+        return found
+
+    def remember(self, key: bytes, answer: bytes, *, instead: bool = False) -> bool:
+        """Keep an answer; return False if another one is already kept and `instead` does not replace it."""
+        statement = _REPLACE if instead else _KEEP
+        try:
+            done = self._db.execute(statement, (key, answer))
+        except sqlite3.Error as error:
+            raise self._error("written", error) from error
+        return done.rowcount > 0
+
+    def _error(self, verb: str, error: Exception) -> StoreError:
+        hint = "make room on the disk, or move the file away: its answers are then asked for again"
+        what = f"the memo of engine answers cannot be {verb}: {error}"
+        return StoreError(what, where=str(self._path), hint=hint)
+
+
+class Method(NamedTuple):
+    """How one kind of request is filed."""
+
+    name: str
+    read: Callable[[Any], Any]
+    """From JSON values to an answer."""
+    tokens: Callable[[Any], tuple[int, int]]
+    """Tokens read and written for an answer."""
+
+
+_GENERATE = Method(
+    "generate", lambda value: Completion(*value), lambda answer: (answer.prompt_tokens, answer.tokens)
+)
+_LOG_PROBS = Method("log-probs", lambda value: LogProb(*value), lambda answer: (answer.tokens, 0))
+_REWARDS = Method("rewards", tuple, lambda _: (0, 0))
+_EMBED = Method("embed", tuple, lambda _: (0, 0))
+
+
+class Remembering:
+    """Any engine, remembered. What the engine cannot do, it cannot do either."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        memo: Memo,
+        spend: Spend,
+        identity: Callable[[Model], str],
+        *,
+        refresh: bool = False,
+    ) -> None:
+        """Wrap an engine.
+
+        `identity` says under which name a model's answers are filed. With `refresh`, answers from before this object
+        was made are ignored and overwritten.
+        """
+        self._engine, self._memo, self._spend, self._identity = engine, memo, spend, identity
+        self._refresh = refresh
+        self._fresh: set[bytes] = set()
+
+    def generate(self, model: Model, requests: Sequence[Request]) -> Answers[Completion]:
+        """Yield one completion per request: remembered ones first."""
+        if not isinstance(self._engine, Generates):
+            raise _unable(model, "generate text")
+        return self._ask(model, _GENERATE, requests, self._engine.generate)
+
+    def log_probs(self, model: Model, conversations: Sequence[Conversation]) -> Answers[LogProb]:
+        """Yield one log-prob per conversation: remembered ones first."""
+        if not isinstance(self._engine, LogProbs):
+            raise _unable(model, "give log-probs")
+        # Log-probs depend on the number format too, which a device may decide.
+        where = self.fingerprint(model) if conversations else ""
+        return self._ask(model, _LOG_PROBS, conversations, self._engine.log_probs, where)
+
+    def rewards(self, model: Model, conversations: Sequence[Conversation]) -> Answers[tuple[float, ...]]:
+        """Yield the reward head's outputs per conversation: remembered ones first."""
+        if not isinstance(self._engine, Rewards):
+            raise _unable(model, "score responses")
+        return self._ask(model, _REWARDS, conversations, self._engine.rewards)
+
+    def embed(self, model: Model, texts: Sequence[str]) -> Answers[tuple[float, ...]]:
+        """Yield one vector per text: remembered ones first."""
+        if not isinstance(self._engine, Embeds):
+            raise _unable(model, "embed texts")
+        return self._ask(model, _EMBED, texts, self._engine.embed)
+
+    def fingerprint(self, model: Model) -> str:
+        """Return the identity of the model's log-probs."""
+        if not isinstance(self._engine, Fingerprints):
+            raise _unable(model, "say what its log-probs depend on")
+        return self._engine.fingerprint(model)
+
+    def _ask(
+        self,
+        model: Model,
+        method: Method,
+        asked: Sequence[Q],
+        ask: Callable[[Model, Sequence[Q]], Answers[A]],
+        where: str = "",
+    ) -> Answers[A]:
+        named = blake2b(to_json((self._identity(model), method.name, where)), digest_size=16)
+        places: dict[bytes, list[int]] = {}
+        # A loop over requests: hashing has no vectorised form, 5 microseconds each.
+        for position, request in enumerate(asked):
+            hasher = named.copy()
+            hasher.update(_to_json(request))
+            places.setdefault(hasher.digest(), []).append(position)
+        known = self._find(list(places))
+        for key, text in known.items():
+            self._spend.counts["remembered"] += len(places[key])
+            for position in places[key]:
+                yield position, method.read(from_json(text))
+        missing = [key for key in places if key not in known]
+        if not missing:
+            return
+        for at, answer in ask(model, [asked[places[key][0]] for key in missing]):
+            key = missing[at]
+            kept = (
+                answer if isinstance(answer, Failure) else self._keep(key, answer, method, len(places[key]))
+            )
+            for position in places[key]:
+                yield position, kept
+
+    def _find(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        return self._memo.find([key for key in keys if key in self._fresh] if self._refresh else keys)
+
+    def _keep(self, key: bytes, answer: A, method: Method, asked: int) -> A:
+        """Remember an answer and count it; if another process was first, return what it was given."""
+        tokens_in, tokens_out = method.tokens(answer)
+        counts = self._spend.counts
+        counts["calls"] += 1
+        counts["remembered"] += asked - 1
+        counts["tokens_in"] += tokens_in
+        counts["tokens_out"] += tokens_out
+        if not self._memo.remember(key, _to_json(answer), instead=self._refresh):
+            first: A = method.read(from_json(self._memo.find([key])[key]))
+            return first
+        self._fresh.add(key)
+        return answer
+
+
+def _to_json(value: object) -> bytes:
+    """Return a value as JSON: tuples as lists, floats to the last bit, NaN and infinity by name."""
+    return to_json(value, inf_nan_mode="constants")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_PATIENCE_SECONDS, isolation_level=None, check_same_thread=False)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            # A commit survives a killed process, which is what happens; a power cut may take the last few.
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            if not db.execute("PRAGMA user_version").fetchone()[0]:
+                db.execute(
+                    "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID"
+                )
+                db.execute(f"PRAGMA user_version = {_FORMAT}")
+        except sqlite3.OperationalError as error:
+            # Switching to WAL does not wait for another process that does the same.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                db.close()
+                raise
+            time.sleep(0.05)
+        else:
+            return db
+
+
+def _unable(model: Model, task: str) -> EngineError:
+    hint = "place the model on another engine: --engine NAME=transformers"
+    return EngineError(f"the engine of model '{model.id}' cannot {task}", hint=hint)

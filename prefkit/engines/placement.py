@@ -1,0 +1,152 @@
+"""Placement: which engine serves which model, where, and how fast. Nothing here is part of a result's identity.
+
+A recipe names models; the command line says where they run: `--engine judge=http://localhost:8000/v1`. What is not
+placed runs in this process, through transformers. Engines of other packages are entry points of the group
+`prefkit.engines`: a class that is called with a Placement.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from prefkit.catalog import Catalog, suggest
+from prefkit.engines import Embeds, Engine, Engines, Generates, LogProbs, Model, Rewards, Spend
+from prefkit.engines.embedding import SentenceEmbeddings
+from prefkit.engines.fake import FakeEngine
+from prefkit.engines.memo import Memo, Remembering
+from prefkit.engines.toy import ToyCritic
+from prefkit.engines.transformers_engine import TransformersEngine
+from prefkit.engines.weights import CRITIC, identity, model_fingerprint
+from prefkit.errors import EngineError
+from prefkit.rng import child_id
+
+__all__ = ["ENGINES", "Placement", "model_fingerprint", "open_engines"]
+
+ENGINES: Catalog[Any] = Catalog(
+    "engine",
+    "prefkit.engines",
+    {
+        "transformers": TransformersEngine,
+        "sentence-transformers": SentenceEmbeddings,
+        "fake": FakeEngine,
+        "toy-critic": ToyCritic,
+    },
+)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where models run and how fast."""
+
+    engines: Mapping[str, str] = field(default_factory=dict)
+    """A name of the recipe's `models:`, or a model's id, to `transformers`, `fake`, or the address of a server."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; `auto` takes a GPU if there is one."""
+    dtype: str = "auto"
+    """`float32`, `bfloat16`; `auto` is float32 on a CPU and the model's own elsewhere."""
+    batch_tokens: int = 0
+    """Tokens in a batch of an in-process model, padding included; 0 takes a default for the device."""
+    exact: bool = True
+    """Whether batches have a fixed shape, so that answers do not depend on their company in any bit."""
+    concurrency: int = 32
+    """Requests under way at once, per server."""
+    timeout: float = 600.0
+    """Seconds for one answer of a server."""
+
+
+def open_engines(
+    models: Mapping[str, Model],
+    placement: Placement,
+    memo_path: Path | None = None,
+    *,
+    refresh: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> Engines:
+    """Return the engines of a recipe's models, each remembered in one memo. Loads no model yet.
+
+    `models` maps a recipe's names to models. With `refresh`, remembered answers are ignored and overwritten.
+    Raises EngineError for a placement of something that is no model, or on something that is no engine.
+    """
+    environment = os.environ if environment is None else environment
+    kinds = _kinds(models, placement.engines)
+    opened = {kind: _open(kind, placement, environment) for kind in sorted(set(kinds.values()))}
+    serving: dict[str, Engine] = {model_id: opened[kind] for model_id, kind in kinds.items()}
+    described = {model_id: _described(kind) for model_id, kind in kinds.items()}
+    spend = Spend()
+    if memo_path is not None:
+        memo = Memo(memo_path)
+        serving = {
+            model_id: Remembering(engine, memo, spend, _identity(kinds[model_id]), refresh=refresh)
+            for model_id, engine in serving.items()
+        }
+    return Engines(serving, spend, described)
+
+
+def _kinds(models: Mapping[str, Model], placed: Mapping[str, str]) -> dict[str, str]:
+    """Return which engine serves each model id."""
+    known = [*models, *(model.id for model in models.values())]
+    for name in placed:
+        if name not in known:
+            hint = suggest(name, known) or f"models of the recipe: {', '.join(models) or 'none'}"
+            raise EngineError(f"--engine places '{name}', and the recipe has no such model", hint=hint)
+    kinds: dict[str, str] = {}
+    for name, model in models.items():
+        default = "toy-critic" if model.id == CRITIC else "transformers"
+        kind = placed.get(name) or placed.get(model.id) or default
+        if kinds.setdefault(model.id, kind) != kind:
+            what = f"model '{model.id}' is placed on both '{_shown(kinds[model.id])}' and '{_shown(kind)}'"
+            raise EngineError(what, hint="one model has one engine; place it by its id")
+    return kinds
+
+
+def _open(kind: str, placement: Placement, environment: Mapping[str, str]) -> Engine:
+    if _is_address(kind):
+        from prefkit.engines.http import HttpEngine, Patience, key_for
+
+        key = key_for(kind, environment)
+        return HttpEngine(kind, key, placement.concurrency, Patience(timeout=placement.timeout))
+    makers: Mapping[str, Callable[[], Engine]] = {
+        "transformers": lambda: TransformersEngine(
+            placement.device, placement.dtype, placement.batch_tokens, exact=placement.exact
+        ),
+        "sentence-transformers": lambda: SentenceEmbeddings(placement.device),
+        "fake": lambda: _fake(environment),
+        "toy-critic": ToyCritic,
+    }
+    if kind in makers:
+        return makers[kind]()
+    engine = ENGINES.get(kind)(placement)
+    if not isinstance(engine, Generates | LogProbs | Rewards | Embeds):
+        raise EngineError(f"engine '{kind}' has none of the methods of an engine", hint=ENGINES.origin(kind))
+    return engine
+
+
+def _fake(environment: Mapping[str, str]) -> FakeEngine:
+    log = environment.get("PREFKIT_FAKE_LOG")
+    return FakeEngine(Path(log) if log else None, environment.get("PREFKIT_FAKE_FAILING", ""))
+
+
+def _identity(kind: str) -> Callable[[Model], str]:
+    """Return how a model's answers are filed: a fake answer is never one of the real model."""
+    return (lambda model: child_id("fake", model.id, model.revision)) if kind == "fake" else identity
+
+
+def _described(kind: str) -> str:
+    """Return the name and version of an engine, without where it is."""
+    if _is_address(kind):
+        return "openai-compatible server"
+    try:
+        return f"{kind} {version(kind)}"
+    except PackageNotFoundError:
+        return kind
+
+
+def _is_address(kind: str) -> bool:
+    return kind.startswith(("http://", "https://"))
+
+
+def _shown(kind: str) -> str:
+    return kind.rpartition("@")[2] if _is_address(kind) else kind

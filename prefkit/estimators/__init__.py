@@ -1,0 +1,1 @@
+"""Estimators: the formulas behind labels, as pure functions of arrays with no I/O."""

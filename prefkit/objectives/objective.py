@@ -1,0 +1,169 @@
+"""Objective: the composition of pieces that says what a pair costs.
+
+    logit = reward(chosen) - reward(rejected) - offset
+    loss  = labels mix link(logit) and link(-logit), plus the extras
+    step  = sum over rows of reducer(weights) * loss
+
+A named loss is a preset: a function that fills these fields. What enters a recipe's identity is the composition, so
+`objective: dpo` and the same pieces written out are the same thing.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, NamedTuple, final
+
+import pyarrow as pa
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from prefkit.columns import COLUMNS, Columns
+from prefkit.errors import TrainError
+from prefkit.objectives.batchwise import EXTRAS, REDUCERS, WEIGHTS, Equal, Mean
+from prefkit.objectives.labels import LABELS, Hard
+from prefkit.objectives.links import LINKS, Logistic
+from prefkit.objectives.piece import (
+    Extra,
+    Labels,
+    Link,
+    Offset,
+    Pairs,
+    Piece,
+    Reducer,
+    Reward,
+    Weights,
+    parse,
+)
+from prefkit.objectives.rewards import OFFSETS, REWARDS, Constant, LogRatio
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Costs", "Objective"]
+
+_SPELLING = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "maxProperties": 1}]})
+_NUMBER = WithJsonSchema(
+    {"anyOf": [{"type": "number"}, {"type": "string"}, {"type": "object", "maxProperties": 1}]}
+)
+
+
+class Costs(NamedTuple):
+    """What an objective says of a batch. Every tensor is [pairs]."""
+
+    loss: "Tensor"
+    """Cost of each row, before weights; carries the gradient."""
+    weight: "Tensor"
+    chosen_reward: "Tensor"
+    rejected_reward: "Tensor"
+
+
+def _offset(value: object) -> object:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Constant(value=value) if number else parse(Offset, OFFSETS, value)
+
+
+def _extras(value: object) -> object:
+    spelled = isinstance(value, str | Mapping | Extra)
+    items = [value] if spelled else value
+    return tuple(parse(Extra, EXTRAS, item) for item in items) if isinstance(items, list | tuple) else items
+
+
+@final
+class Objective(BaseModel):
+    """A loss over pairs, composed of pieces. Spelled as a preset's name, `{preset: name, ...}`, or pieces."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    reward: Annotated[Reward, BeforeValidator(lambda value: parse(Reward, REWARDS, value)), _SPELLING] = (
+        LogRatio()
+    )
+    """What a response earns."""
+    offset: Annotated[Offset, BeforeValidator(_offset), _NUMBER] = Constant()
+    """How much the gap has to beat; a number, or a piece that reads a column."""
+    link: Annotated[Link, BeforeValidator(lambda value: parse(Link, LINKS, value)), _SPELLING] = Logistic()
+    """What the gap costs."""
+    labels: Annotated[Labels, BeforeValidator(lambda value: parse(Labels, LABELS, value)), _SPELLING] = Hard()
+    """How far rows are believed."""
+    weights: Annotated[Weights, BeforeValidator(lambda value: parse(Weights, WEIGHTS, value)), _SPELLING] = (
+        Equal()
+    )
+    """How much rows count."""
+    reducer: Annotated[Reducer, BeforeValidator(lambda value: parse(Reducer, REDUCERS, value)), _SPELLING] = (
+        Mean()
+    )
+    """How the rows of a step become one number."""
+    extras: Annotated[tuple[Extra, ...], BeforeValidator(_extras)] = ()
+    """Terms added to each row's cost."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = {"preset": value}
+        if not isinstance(value, Mapping) or "preset" not in value:
+            return value
+        from prefkit.objectives.presets import make  # presets build objectives, so they come after the class
+
+        settings = {name: setting for name, setting in value.items() if name != "preset"}
+        try:
+            return dict(make(str(value["preset"]), settings))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            told = f"preset '{value['preset']}': {where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+            raise PydanticCustomError("preset", f"{told}, got {problem['input']!r}") from error
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Objective":
+        if not self.link.symmetric and not isinstance(self.labels, Hard):
+            raise PydanticCustomError(
+                "labels",
+                f"link '{self.link.name}' models ties itself: labels must be 'hard', not '{self.labels.name}'",
+            )
+        return self
+
+    def pieces(self) -> tuple[Piece, ...]:
+        """Return every piece, in the order of the sentence."""
+        return (self.reward, self.offset, self.link, self.labels, self.weights, self.reducer, *self.extras)
+
+    def reads(self) -> Columns:
+        """Return the columns that its pieces need, with their types."""
+        return {name: kind for piece in self.pieces() for name, kind in piece.reads().items()}
+
+    def needs_reference(self) -> bool:
+        """Return whether it reads reference log-probs."""
+        return "ref_chosen_logp" in self.reads()
+
+    def check(self, table: pa.Table) -> None:
+        """Raise TrainError where columns are missing or hold nulls, or a piece would change nothing."""
+        for name in self.reads():
+            writer = COLUMNS[name].writer
+            hint = f"add the stage that writes it: {writer}"
+            if name not in table.column_names:
+                raise TrainError(
+                    f"the objective reads column '{name}', which the pairs do not have", hint=hint
+                )
+            if table[name].null_count:
+                what = f"column '{name}' is null in {table[name].null_count} of {table.num_rows} rows"
+                raise TrainError(what, hint=f"filter those rows, or let {writer} fill them")
+        for piece in self.pieces():
+            reason = piece.refuse(table)
+            if reason:
+                raise TrainError(reason, hint=f"change `objective: {piece.part}`, or the stages that label")
+
+    def __call__(self, pairs: Pairs) -> Costs:
+        """Return what each pair costs. Differentiable in the policy's log-probs."""
+        chosen, rejected = self.reward(pairs)
+        logit = chosen - rejected - self.offset(pairs)
+        loss = self.labels(lambda z: self.link(z, pairs), logit, pairs)
+        for extra in self.extras:
+            loss = loss + extra(pairs)
+        return Costs(loss, self.weights(pairs).detach(), chosen.detach(), rejected.detach())
+
+    def describe(self) -> str:
+        """Return the composition in one line, for people; what is at its default is left out."""
+        plain = {Constant(), Hard(), Equal(), Mean()}
+        return " · ".join(_words(piece) for piece in self.pieces() if piece not in plain)
+
+
+def _words(piece: Piece) -> str:
+    settings = ", ".join(f"{name}={value}" for name, value in piece if value is not None)
+    return f"{piece.name}({settings})" if settings else piece.name

@@ -1,0 +1,117 @@
+"""Run a recipe: make what is missing, step by step, and nothing twice.
+
+A step is looked up by its key, which hashes what the stage does and the content it reads; so an upstream change that
+does not change the rows costs nothing downstream. A missing step is made part by part, and parts that already stand
+are used. An object that turns out damaged is discarded and whatever made it runs again. Kill it anywhere: the next
+build goes on from the last finished part, and no engine answer that was recorded is asked for again.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from prefkit.catalog import suggest
+from prefkit.errors import PrefkitError, StoreError
+from prefkit.keys import faked, source_key, stage_key
+from prefkit.manifest import Manifest
+from prefkit.recipe import Recipe
+from prefkit.steps import Event, Settings, Step, make_source, make_stage
+from prefkit.store import DamagedError, Store
+
+__all__ = ["Build", "Event", "Settings", "build"]
+
+_REPAIRS = 25
+"""Damaged objects mended in one build before it gives up: more than that is a broken disk, not bad luck."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished build: the recipe and the manifest of every step, by name, in order."""
+
+    recipe: Recipe
+    store: Store
+    steps: Mapping[str, Manifest]
+
+    def __getitem__(self, name: str) -> pa.Table:
+        """Return the rows of a step (`05-pair` or `pair`), memory-mapped."""
+        return self.store.table(self.steps[_find(name, list(self.steps))])
+
+    @property
+    def last(self) -> Manifest:
+        """The manifest of the last step."""
+        return list(self.steps.values())[-1]
+
+    @property
+    def table(self) -> pa.Table:
+        """The rows of the last step, memory-mapped."""
+        return self.store.table(self.last)
+
+
+def build(recipe: Recipe, store: Store, settings: Settings | None = None) -> Build:
+    """Make every missing step of a recipe and return the build.
+
+    Raises PrefkitError of the kind that fits; whatever was finished stays, so the next call goes on from there.
+    """
+    settings = settings or Settings()
+    names = ["00-data", *recipe.step_names()]
+    if settings.until:
+        names = names[: names.index(_find(settings.until, names)) + 1]
+    fresh = {_find(name, names) for name in settings.refresh}
+    with store.locked():
+        for _ in range(_REPAIRS):
+            try:
+                return _walk(recipe, store, settings, names, fresh)
+            except DamagedError as error:
+                store.discard(error.shard)
+    hint = "check the disk, or give another --store"
+    raise StoreError(f"more than {_REPAIRS} objects were damaged", where=str(store.root), hint=hint)
+
+
+def _walk(
+    recipe: Recipe, store: Store, settings: Settings, names: Sequence[str], fresh: Collection[str]
+) -> Build:
+    done: dict[str, Manifest] = {}
+    fakes = faked(recipe.models, settings.placement.engines)
+    before: Manifest | None = None
+    for name, stage in zip(names, [None, *recipe.build], strict=False):
+        if stage is None or before is None:
+            key = source_key(recipe.data, recipe.folder, store)
+        else:
+            key = stage_key(stage, recipe.seed, [before.digest], fakes)
+        step = Step(name, key, recipe, store, settings, name in fresh)
+        manifest = _standing(step)
+        if manifest is None:
+            manifest = (
+                make_source(step) if stage is None or before is None else make_stage(step, stage, before)
+            )
+            store.save_step(manifest)
+        done[name] = before = manifest
+        keys = {each: made.key for each, made in done.items()}
+        store.save_refs(recipe.name, keys, recipe.described(), first=len(keys) < 1 + len(recipe.build))
+    made = Build(recipe, store, done)
+    for shard in made.last.shards:
+        store.get(shard)  # the dataset is checked against its digest before anyone trains on it
+    return made
+
+
+def _standing(step: Step) -> Manifest | None:
+    manifest = None if step.fresh else step.store.step(step.key)
+    if manifest is None or not manifest.complete:
+        return None
+    if not all(step.store.has(shard) for shard in (*manifest.shards, *manifest.dropped)):
+        return None
+    step.settings.progress(Event(step.name, "cached", manifest.rows.kept, manifest.rows.read))
+    return manifest
+
+
+def _find(name: str, names: Sequence[str]) -> str:
+    """Return the step that `05-pair` or `pair` names; of several stages of one name, the last."""
+    matching = [step for step in names if name in (step, step.partition("-")[2])]
+    if not matching:
+        hint = (
+            suggest(name, [*names, *(step.partition("-")[2] for step in names)])
+            or f"steps: {', '.join(names)}"
+        )
+        raise PrefkitError(f"the recipe has no step '{name}'", hint=hint)
+    return matching[-1]

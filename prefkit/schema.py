@@ -1,0 +1,95 @@
+"""The recipe's grammar as JSON schema, so that an editor completes and checks a recipe while it is typed.
+
+It is made from the same configs that check a recipe, and says the same, with two differences that an editor must know
+of: a model in a setting is written as a name from `models:`, and a step as a name or as one name with its settings.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from prefkit.engines import Model
+from prefkit.objectives import PRESETS
+from prefkit.recipe import Recipe
+from prefkit.sources import Source
+from prefkit.stage import Stage
+from prefkit.stages import BUILTIN
+from prefkit.train.settings import TrainSettings
+
+__all__ = ["recipe_schema"]
+
+_MODEL_NAME = {"type": "string", "description": "A name from `models:`."}
+_SPELLED = {"anyOf": [{"type": "string"}, {"type": "object", "maxProperties": 1}]}
+"""A piece: its name, or its name with its settings."""
+
+
+def recipe_schema(stages: Sequence[type[Stage]] = BUILTIN) -> dict[str, Any]:
+    """Return the schema of recipes that may name these stages. The shipped one knows the built-in stages."""
+    kinds: list[type[BaseModel]] = [Model, Source, TrainSettings, *stages]
+    found, shared = models_json_schema([(kind, "validation") for kind in kinds], ref_template=_REF)
+    definitions = dict(shared["$defs"])
+    names = {
+        kind: str(found[kind, "validation"]["$ref"]).removeprefix(_REF.format(model="")) for kind in kinds
+    }
+    definitions["model"] = definitions.pop(names[Model])
+    definitions[names[Model]] = _MODEL_NAME  # every reference from a setting
+    definitions["Objective"] = _objective(definitions["Objective"])
+    definitions["Extra"] = _SPELLED
+    head = Recipe.model_json_schema(ref_template=_REF)["properties"]
+    properties = {name: _plain(head[name]) for name in _SINGLE}
+    properties["models"] = _described("models", type="object", additionalProperties=_ref("model"))
+    properties["data"] = _described("data", type="array", minItems=1, items=_ref(names[Source]))
+    properties["build"] = _described(
+        "build", type="array", items={"anyOf": [_step(kind, names) for kind in stages]}
+    )
+    properties["train"] = _described("train", **_ref(names[TrainSettings]))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "prefkit recipe",
+        "description": Recipe.__doc__,
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name", "data"],
+        "properties": {name: properties[name] for name in _ORDER},
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+_REF = "#/$defs/{model}"
+_SINGLE = ("name", "seed", "max_failures", "license", "language")
+_ORDER = ("name", "seed", "models", "data", "build", "train", "max_failures", "license", "language")
+
+
+def _step(kind: type[Stage], names: Mapping[type[BaseModel], str]) -> dict[str, Any]:
+    word, summary = kind.name, (kind.__doc__ or "").partition("\n")[0]
+    settings = {
+        "type": "object",
+        "description": summary,
+        "properties": {word: _ref(names[kind])},
+        "required": [word],
+        "additionalProperties": False,
+    }
+    if any(info.is_required() for info in kind.model_fields.values()):
+        return settings
+    return {"anyOf": [{"const": word, "description": summary}, settings]}
+
+
+def _objective(pieces: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to the pieces written out the two shorter spellings: a preset, and a preset with its settings."""
+    preset = {"enum": list(PRESETS)}
+    with_settings = {"type": "object", "properties": {"preset": preset}, "required": ["preset"]}
+    return {"description": pieces["description"], "anyOf": [preset, with_settings, dict(pieces)]}
+
+
+def _described(name: str, **rest: object) -> dict[str, Any]:
+    return {"description": Recipe.model_fields[name].description, **rest}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": _REF.format(model=name)}
+
+
+def _plain(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != "title"}

@@ -1,0 +1,72 @@
+"""Label: what is believed of each pair, by small ops taken in order."""
+
+from collections.abc import Collection
+from functools import partial
+from typing import Annotated, ClassVar, final
+
+import pyarrow as pa
+from pydantic import Discriminator, Field, Tag
+
+from prefkit.columns import Columns
+from prefkit.labels import Denoise, Flip, FromScores, FromVotes, Orient, Smooth, Tie
+from prefkit.labels.direction import sides
+from prefkit.labels.op import World, op_name
+from prefkit.stage import PAIRS, Context, Flow, Kind, Stage
+
+__all__ = ["Label"]
+
+AnyOp = Annotated[
+    Annotated[FromScores, Tag("from-scores")]
+    | Annotated[FromVotes, Tag("from-votes")]
+    | Annotated[Smooth, Tag("smooth")]
+    | Annotated[Denoise, Tag("denoise")]
+    | Annotated[Tie, Tag("tie")]
+    | Annotated[Flip, Tag("flip")]
+    | Annotated[Orient, Tag("orient")],
+    Discriminator(op_name),
+]
+
+
+@final
+class Label(Stage):
+    """Label pairs by ops in order: probabilities from scores or votes, ties, noise, direction."""
+
+    name: ClassVar[str] = "label"
+    kind: ClassVar[Kind] = "global"
+    level: ClassVar[Flow] = PAIRS
+    random: ClassVar[bool] = True
+
+    ops: Annotated[tuple[AnyOp, ...], Field(min_length=1)]
+    """What to do, in order: `[{from-scores: {temperature: 2.0}}, {tie: {delta: 0.05}}, orient]`. Ops: `from-scores`,
+    `from-votes`, `smooth`, `denoise`, `tie`, `flip`, `orient`."""
+
+    def reads(self) -> Columns:
+        needed: dict[str, pa.DataType] = {}
+        made: set[str] = set()
+        for op in self.ops:
+            needed |= {name: kind for name, kind in op.reads().items() if name not in made}
+            made |= set(op.writes())
+        return needed
+
+    def writes(self) -> Columns:
+        return {name: kind for op in self.ops for name, kind in op.writes().items()}
+
+    def touches(self) -> Collection[str]:
+        return tuple(dict.fromkeys(pattern for op in self.ops for pattern in op.touches()))
+
+    def scope(self) -> Kind:
+        return "global" if any(op.is_global() for op in self.ops) else "map"
+
+    def draws(self) -> bool:
+        return any(op.draws() for op in self.ops)
+
+    def becomes(self, schema: pa.Schema) -> pa.Schema:
+        if self.touches():
+            sides(schema)
+        return super().becomes(schema)
+
+    def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
+        ids = table["id"].to_pylist() if self.draws() else []
+        for position, op in enumerate(self.ops):
+            table = op.apply(table, World(partial(ctx.uniform, self, ids, position), ctx.notes))
+        return table

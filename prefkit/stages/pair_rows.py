@@ -1,0 +1,107 @@
+"""What a pair row is made of: the prompt's columns once, the columns of both responses, and the votes on them."""
+
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefkit.columns import COLUMNS, MESSAGES, RATINGS, VOTES, types
+from prefkit.errors import ContractError
+from prefkit.pairing import Matches
+from prefkit.rng import child_ids
+from prefkit.tables import Runs
+from prefkit.texts import contents, transcripts
+from prefkit.votes import votes_of
+
+__all__ = ["check_prompts", "pair_schema", "pair_table"]
+
+_BLOCK_BYTES = 2**30  # a string array holds 2 GiB; all pairs of long responses hold more
+
+
+def pair_schema(schema: pa.Schema, *, ranked: bool) -> pa.Schema:
+    """Return the schema of pairs of responses of this schema."""
+    fields = [schema.field(name) for name in schema.names if _is_shared(name)]
+    fields += [pa.field("chosen", MESSAGES), pa.field("rejected", MESSAGES)]
+    fields += [pa.field(name, kind) for name, kind in types("chosen_id", "rejected_id").items()]
+    for name in _sided(schema):
+        fields += [pa.field(f"chosen_{name}", schema.field(name).type)]
+        fields += [pa.field(f"rejected_{name}", schema.field(name).type)]
+    if ranked:
+        fields += [pa.field(name, kind) for name, kind in types("chosen_place", "rejected_place").items()]
+    if _has_ratings(schema):
+        fields.append(pa.field("votes", VOTES))
+    return pa.schema(fields)
+
+
+def check_prompts(table: pa.Table, runs: Runs) -> None:
+    """Raise ContractError if rows of one prompt_id have different prompts: only one of them would be kept."""
+    spoken = transcripts(table["prompt"])
+    changed = pc.not_equal(spoken.slice(1), spoken.slice(0, max(len(spoken) - 1, 0)))
+    odd = np.setdiff1d(
+        np.flatnonzero(pc.fill_null(changed, True).to_numpy()) + 1, runs.starts, assume_unique=True
+    )
+    if len(odd):
+        what = f"rows with prompt_id '{table['prompt_id'][int(odd[0])].as_py()}' have different prompts"
+        raise ContractError(what, hint="derive prompt_id from the prompt where the data is read")
+
+
+def pair_table(
+    table: pa.Table, chosen: np.ndarray, rejected: np.ndarray, ranks: np.ndarray | None, made: Matches
+) -> pa.Table:
+    """Return one row per pair of rows of `table`.
+
+    `chosen` and `rejected` are row numbers, int64 [pairs]; `ranks` are places by position in the pool, and `made`
+    the same pairs by those positions.
+    """
+    schema = pair_schema(table.schema, ranked=ranks is not None)
+    parts = [schema.empty_table()]
+    for block in _blocks(table, chosen, rejected):
+        columns = _columns(table, chosen[block], rejected[block])
+        if ranks is not None:
+            columns["chosen_place"] = pa.array(ranks[made.chosen[block]])
+            columns["rejected_place"] = pa.array(ranks[made.rejected[block]])
+        parts.append(pa.table([columns[name] for name in schema.names], schema=schema))
+    return pa.concat_tables(parts)
+
+
+def _columns(
+    table: pa.Table, chosen: np.ndarray, rejected: np.ndarray
+) -> dict[str, pa.Array | pa.ChunkedArray]:
+    sided = ["id", "response", *_sided(table.schema)]
+    winners, losers = table.take(pa.array(chosen)), table.select(sided).take(pa.array(rejected))
+    columns = {name: winners[name] for name in table.column_names if _is_shared(name)}
+    columns |= {"chosen": winners["response"], "rejected": losers["response"]}
+    for name in (name for name in sided if name != "response"):
+        columns |= {f"chosen_{name}": winners[name], f"rejected_{name}": losers[name]}
+    columns["id"] = pa.array(
+        child_ids("pair", winners["id"].to_pylist(), losers["id"].to_pylist()), pa.string()
+    )
+    if _has_ratings(table.schema):
+        columns["votes"] = votes_of(table["ratings"], chosen, rejected)
+    return columns
+
+
+def _blocks(table: pa.Table, chosen: np.ndarray, rejected: np.ndarray) -> list[slice]:
+    sizes = _bytes(contents(table["response"])) + _bytes(contents(table["prompt"]))
+    filled = np.cumsum(np.maximum(sizes[chosen], sizes[rejected])) // _BLOCK_BYTES
+    edges = [0, *(np.flatnonzero(np.diff(filled)) + 1).tolist(), len(chosen)]
+    return [slice(start, end) for start, end in pairwise(edges) if end > start]
+
+
+def _bytes(texts: pa.ChunkedArray) -> np.ndarray:
+    sizes: np.ndarray = pc.fill_null(pc.binary_length(texts), 0).to_numpy().astype(np.int64)
+    return sizes
+
+
+def _is_shared(name: str) -> bool:
+    return name in COLUMNS and {"prompt", "pair"} <= set(COLUMNS[name].levels)
+
+
+def _has_ratings(schema: pa.Schema) -> bool:
+    return "ratings" in schema.names and schema.field("ratings").type == RATINGS
+
+
+def _sided(schema: pa.Schema) -> list[str]:
+    skipped = {"response", "ratings"} if _has_ratings(schema) else {"response"}
+    return [name for name in schema.names if name not in skipped and not _is_shared(name)]

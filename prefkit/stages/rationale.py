@@ -1,0 +1,134 @@
+"""Rationale: why the chosen response is better, in words, for training on the reason beside the preference.
+
+A model is told which of two responses is better and asked why: in general, or with quotes of the places that decide
+it. Which response comes first is drawn for each pair, so that the place gives nothing away. Beside the text stands the
+question it is trained on: the same pair in the same order, without the verdict. A rationale that names its label,
+copies an answer or quotes nothing real is asked for again with another seed, and left out if that does not help.
+
+Method: Just et al. (2024), arXiv 2407.14477. A rationale gives its label away: never show it to a judge that labels.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, NamedTuple, final
+
+import pyarrow as pa
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from prefkit import rng
+from prefkit.columns import COLUMNS, Columns, types
+from prefkit.engines import Failure, Message, Model, Request
+from prefkit.prompts import RationaleKind, fill, rationale_flaw, spoken, template
+from prefkit.stage import PAIRS, Context, Cost, Flow, Kind, Stage
+from prefkit.tables import message_tuples, put
+
+__all__ = ["Rationale"]
+
+_TRAIN = "rationale.train.v1"
+
+
+@final
+class Rationale(Stage):
+    """Write `rationales`: reasons why chosen is better, one of each kind."""
+
+    name: ClassVar[str] = "rationale"
+    kind: ClassVar[Kind] = "map"
+    level: ClassVar[Flow] = PAIRS
+    random: ClassVar[bool] = True
+
+    model: Model
+    """Who writes them."""
+    kinds: Annotated[tuple[RationaleKind, ...], Field(min_length=1)] = ("general",)
+    """`general`: a reason at a high level, without quotes. `specific`: with quotes of what decides it."""
+    max_tokens: PositiveInt = 256
+    """Longest rationale, in tokens."""
+    temperature: NonNegativeFloat = 0.7
+    """Of sampling; above 0, so that asking again can help."""
+    retries: NonNegativeInt = 2
+    """How often to ask again for a rationale that fails a check."""
+
+    def reads(self) -> Columns:
+        return types("id", "prompt", "chosen", "rejected")
+
+    def writes(self) -> Columns:
+        return types("rationales")
+
+    def cost(self) -> Cost:
+        return Cost(calls=len(self.kinds), tokens_out=len(self.kinds) * self.max_tokens)
+
+    def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
+        errors: list[str | None] = [None] * table.num_rows
+        entries: list[list[dict[str, Any]]] = [[] for _ in range(table.num_rows)]
+        tasks = list(self._tasks(table, ctx))
+        for attempt in range(1 + self.retries):
+            tasks = self._ask(tasks, attempt, entries, errors, ctx)
+        for task in tasks:
+            ctx.notes[f"{self.name}/{task.flaw}"] += 1
+        order = {kind: at for at, kind in enumerate(self.kinds)}
+        for found in entries:
+            found.sort(key=lambda entry: order[entry["kind"]])
+        table = put(table, "rationales", pa.array(entries, COLUMNS["rationales"].type))
+        return ctx.fail(table, pa.array(errors, pa.string()))
+
+    def _tasks(self, table: pa.Table, ctx: Context) -> Iterator["_Task"]:
+        chosen_first = ctx.uniform(self, table["id"].to_pylist()) < 0.5
+        sides = zip(*(message_tuples(table[name]) for name in ("prompt", "chosen", "rejected")), strict=True)
+        # A Python loop: every pair is a text of its own.
+        for row, (prompt, chosen, rejected) in enumerate(sides):
+            pair = (chosen, rejected) if chosen_first[row] else (rejected, chosen)
+            first, second = (spoken(side) for side in pair)
+            values = {"prompt": spoken(prompt), "response_1": first, "response_2": second}
+            for kind in self.kinds:
+                yield _Task(row, table["id"][row].as_py(), kind, values, bool(chosen_first[row]))
+
+    def _ask(
+        self,
+        tasks: Sequence["_Task"],
+        attempt: int,
+        entries: list[list[dict[str, Any]]],
+        errors: list[str | None],
+        ctx: Context,
+    ) -> list["_Task"]:
+        """Ask for every task once, file what is good, and return what is to be asked for again."""
+        again = []
+        requests = [self._request(task, attempt, ctx.seed) for task in tasks]
+        answers = ctx.engines.generate(self.model, requests) if requests else []
+        for task, answer in zip(tasks, answers, strict=True):
+            if isinstance(answer, Failure):
+                errors[task.row] = errors[task.row] or answer.error
+                continue
+            text = answer.text.strip()
+            flaw = rationale_flaw(task.kind, text, (task.values["response_1"], task.values["response_2"]))
+            if flaw is None:
+                entries[task.row].append(self._entry(task, text))
+            else:
+                again.append(task._replace(flaw=flaw))
+        return again
+
+    def _request(self, task: "_Task", attempt: int, seed: int) -> Request:
+        asked = template(f"rationale.{task.kind}.v1")
+        text = fill(asked, {**task.values, "better": "1" if task.chosen_first else "2"})
+        draw = rng.draw_seed(seed, f"{self.name}|{task.kind}", task.pair_id, attempt)
+        return Request((Message("user", text),), self.max_tokens, self.temperature, seed=draw)
+
+    def _entry(self, task: "_Task", text: str) -> dict[str, Any]:
+        question = fill(template(_TRAIN), task.values)
+        return {
+            "kind": task.kind,
+            "model": self.model.id,
+            "text": text,
+            "prompt_text": question,
+            "chosen_first": task.chosen_first,
+        }
+
+
+class _Task(NamedTuple):
+    """One rationale wanted."""
+
+    row: int
+    pair_id: str
+    kind: RationaleKind
+    values: Mapping[str, str]
+    """The prompt and the two responses in the order they are shown."""
+    chosen_first: bool
+    flaw: str = ""
+    """What was wrong with the last attempt."""

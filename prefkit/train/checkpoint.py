@@ -1,0 +1,95 @@
+"""Checkpoints: everything the next step depends on, and nothing that can run code.
+
+The order of the pairs and the draws of dropout are pure functions of the seed and the step, so what has to be kept is
+the weights, the optimizer's moments and the number of steps done. They are safetensors and JSON, written beside the
+last checkpoint and renamed over it: a run killed at any moment goes on from a whole one, with the same losses to the
+bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefkit.errors import TrainError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+__all__ = ["Progress", "restore", "save"]
+
+_WEIGHTS, _MOMENTS, _FACTS = "weights.safetensors", "optimizer.safetensors", "checkpoint.json"
+
+
+class Progress(NamedTuple):
+    """How far a run has come."""
+
+    steps: int
+    """Optimizer steps done."""
+
+
+def save(
+    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, steps: int, key: str
+) -> None:
+    """Write a checkpoint atomically. `key` is the identity of the run; only the same run may go on from it."""
+    from safetensors.torch import save_file
+
+    fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    save_file({name: weight.detach().contiguous() for name, weight in _trained(model)}, fresh / _WEIGHTS)
+    save_file(_moments(model, optimizer), fresh / _MOMENTS)
+    (fresh / _FACTS).write_text(json.dumps({"steps": steps, "key": key}), encoding="utf-8")
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore(
+    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, key: str
+) -> Progress | None:
+    """Load the last whole checkpoint into model and optimizer; None where there is none.
+
+    Raises TrainError if it belongs to a run with other settings, pairs or model.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    kept = next(
+        (one for one in (folder, folder.with_name(folder.name + ".old")) if (one / _FACTS).is_file()), None
+    )
+    if kept is None:
+        return None
+    facts = json.loads((kept / _FACTS).read_text(encoding="utf-8"))
+    if facts["key"] != key:
+        what = "the checkpoint in the output folder belongs to another run: other settings, pairs or model"
+        raise TrainError(what, where=str(kept), hint="choose another output folder, or delete this one")
+    weights, moments = load_file(kept / _WEIGHTS), load_file(kept / _MOMENTS)
+    with torch.no_grad():
+        for name, weight in _trained(model):
+            weight.copy_(weights[name])
+            state = optimizer.state[weight]
+            for part in ("step", "exp_avg", "exp_avg_sq"):
+                loaded = moments[f"{part}/{name}"]
+                state[part] = (
+                    loaded if part == "step" and weight.device.type == "cpu" else loaded.to(weight.device)
+                )
+    return Progress(int(facts["steps"]))
+
+
+def _trained(model: PreTrainedModel) -> list[tuple[str, Tensor]]:
+    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+
+
+def _moments(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{part}/{name}": value.contiguous()
+        for name, weight in _trained(model)
+        for part, value in optimizer.state[weight].items()
+    }

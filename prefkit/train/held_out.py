@@ -1,0 +1,109 @@
+"""Held-out rows: what the policy makes of pairs and prompts it was not trained on, before and after.
+
+Pairs of the split `test` are read for what the objective says of them; their prompts are answered afresh, and the
+answers rated, once by the model that training starts from and once by the one it ends with.
+"""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from prefkit.engines import Engines, Model
+from prefkit.engines.weights import Loaded, load
+from prefkit.train import attention, fresh
+from prefkit.train.batches import numeric
+from prefkit.train.loop import Reading, Task, read
+from prefkit.train.report import Change, HeldOut, Measured, Samples, change, interval
+from prefkit.train.settings import TrainPlacement, TrainSettings
+from prefkit.train.tokenise import Pair, tokenise
+
+__all__ = ["HeldOutRows", "Measurement"]
+
+
+class Measurement(NamedTuple):
+    """What was measured at one moment; None where nothing is held out or no samples are wanted."""
+
+    reading: Reading | None
+    drawn: fresh.Drawn | None
+
+
+class HeldOutRows:
+    """The rows set aside, ready to be measured."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        table: pa.Table,
+        loaded: Loaded,
+        placement: TrainPlacement,
+        engines: Engines,
+    ) -> None:
+        self._settings, self._table, self._loaded = settings, table, loaded
+        self._placement, self._engines = placement, engines
+
+    def measure(self, model: Model) -> Measurement:
+        """Read the pairs with the network as it is now, and sample `model`, which is where it is saved."""
+        if not self._table.num_rows:
+            return Measurement(None, None)
+        columns = numeric(self._table, self._settings.objective.reads())
+        task = Task(self._loaded.network, self._settings.objective, columns, self._placement)
+        reading = read(task, self._pairs) if self._pairs else None
+        wanted = self._settings.evaluate
+        if wanted is None:
+            return Measurement(reading, None)
+        prompts = fresh.prompts_of(self._table, wanted.prompts)
+        device = str(self._loaded.network.device)
+        return Measurement(
+            reading, fresh.draw(model, prompts, wanted, self._engines, device, self._settings.seed)
+        )
+
+    def compare(self, before: Measurement, after: Measurement) -> HeldOut | None:
+        """Return what changed on the pairs."""
+        one, other = before.reading, after.reading
+        if one is None or other is None:
+            return None
+        rows = [pair.row for pair in self._pairs]
+        prompts = self._table["prompt_id"].take(rows).to_pylist()
+
+        def both(first: np.ndarray, second: np.ndarray) -> Change:
+            return change(Measured(first, prompts), Measured(second, prompts))
+
+        return HeldOut(
+            pairs=len(rows),
+            accuracy=both(one.accuracy, other.accuracy),
+            loss=both(one.loss, other.loss),
+            reward_margin=both(
+                one.chosen_reward - one.rejected_reward, other.chosen_reward - other.rejected_reward
+            ),
+            chosen_logp=both(one.chosen_logp, other.chosen_logp),
+            rejected_logp=both(one.rejected_logp, other.rejected_logp),
+        )
+
+    def compare_samples(self, before: Measurement, after: Measurement) -> Samples | None:
+        """Return what changed in what the policy says, and how far it moved. The network must be the trained one."""
+        wanted, one, other = self._settings.evaluate, before.drawn, after.drawn
+        if wanted is None or one is None or other is None:
+            return None
+        reference = load(self._settings.model, "language", self._loaded.network.device, "float32").network
+        reference.set_attn_implementation(attention.NAME)
+        self._loaded.network.eval()
+        found = fresh.divergence(
+            self._loaded.network, reference, self._loaded.tokenizer, other.table, self._placement
+        )
+        return Samples(
+            prompts=len(other.table["prompt_id"].unique()),
+            samples=wanted.samples,
+            temperature=wanted.temperature,
+            score=change(one.scores, other.scores) if one.scores and other.scores else None,
+            chars=change(fresh.characters(one), fresh.characters(other)),
+            kl=interval(found.k1),
+            kl_k3=interval(found.k3),
+            failed={"before": one.failed, "after": other.failed},
+        )
+
+    @cached_property
+    def _pairs(self) -> list[Pair]:
+        told = tokenise(self._table, self._loaded.tokenizer, self._settings, self._loaded.context)
+        return list(told.pairs)

@@ -1,0 +1,108 @@
+"""From pair rows to token ids: one place says what is cut, and counts it.
+
+The boundary of prompt and response is `prefkit.engines.chat.encode`'s, the same for training, for the reference
+log-probs and for sampling. Rows that share a prompt and a response share their tokens, so that the batches can
+compute them once. Nothing is shortened or left out without a count.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+
+from prefkit.engines import Conversation, Failure
+from prefkit.engines.chat import Encoded, encode_all
+from prefkit.tables import message_tuples
+from prefkit.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Pair", "Tokenised", "tokenise"]
+
+Ids = tuple[int, ...]
+
+
+class Pair(NamedTuple):
+    """One pair as tokens."""
+
+    row: int
+    """Its row in the table it came from."""
+    id: str
+    prompt: Ids
+    chosen: Ids
+    rejected: Ids
+
+
+class Tokenised(NamedTuple):
+    """The pairs that can be trained on, in table order, and what became of the others."""
+
+    pairs: Sequence[Pair]
+    notes: Mapping[str, int]
+    """`dropped/<reason>` and `truncated/<side>` counts."""
+
+
+def tokenise(
+    pairs: pa.Table, tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings, limit: int | None = None
+) -> Tokenised:
+    """Encode every pair and cut it to length.
+
+    `limit` is the model's own longest input; `settings.max_length` may be shorter. Pairs whose responses are the same
+    tokens, before or after cutting, have a zero gradient and a loss of log 2: they are dropped with a count.
+    """
+    bounds = [bound for bound in (limit, settings.max_length) if bound is not None]
+    longest = min(bounds) if bounds else None
+    notes: Counter[str] = Counter()
+    kept = []
+    encoded = zip(_sides(pairs, "chosen", tokenizer), _sides(pairs, "rejected", tokenizer), strict=True)
+    for row, (name, (one, other)) in enumerate(zip(pairs["id"].to_pylist(), encoded, strict=True)):
+        if isinstance(one, Failure) or isinstance(other, Failure):
+            notes["dropped/no-template"] += 1
+            continue
+        pair = Pair(row, name, tuple(one.prompt_ids), tuple(one.response_ids), tuple(other.response_ids))
+        reason = _unusable(pair, tuple(other.prompt_ids))
+        if reason is None and longest is not None and _length(pair) > longest:
+            pair, reason = _cut(pair, longest, settings.truncate, notes)
+        if reason is None:
+            kept.append(pair)
+        else:
+            notes[f"dropped/{reason}"] += 1
+    return Tokenised(kept, notes)
+
+
+def _sides(pairs: pa.Table, side: str, tokenizer: "PreTrainedTokenizerBase") -> Sequence[Encoded | Failure]:
+    tools = pairs["tools"].to_pylist() if "tools" in pairs.column_names else [None] * pairs.num_rows
+    sides = zip(message_tuples(pairs["prompt"]), message_tuples(pairs[side]), tools, strict=True)
+    return encode_all(tokenizer, [Conversation(prompt, response, tool) for prompt, response, tool in sides])
+
+
+def _length(pair: Pair) -> int:
+    return len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
+
+
+def _unusable(pair: Pair, other_prompt: Ids) -> str | None:
+    if pair.prompt != other_prompt:
+        return "prompts-differ"  # a template that writes the prompt differently before each response
+    if not pair.prompt or not pair.chosen or not pair.rejected:
+        return "empty"
+    return "same-tokens" if pair.chosen == pair.rejected else None
+
+
+def _cut(pair: Pair, longest: int, side: str, notes: Counter[str]) -> tuple[Pair, str | None]:
+    if side == "drop":
+        return pair, "too-long"
+    if side == "prompt":
+        room = longest - max(len(pair.chosen), len(pair.rejected))
+        if room < 1:
+            return pair, "no-room-for-prompt"
+        notes["truncated/prompt"] += 1
+        return pair._replace(prompt=pair.prompt[-room:]), None
+    room = longest - len(pair.prompt)
+    if room < 1:
+        return pair, "no-room-for-response"
+    pair = pair._replace(chosen=pair.chosen[:room], rejected=pair.rejected[:room])
+    if pair.chosen == pair.rejected:
+        return pair, "same-tokens-after-cut"
+    notes["truncated/response"] += 1
+    return pair, None

@@ -1,0 +1,55 @@
+"""Tiny tables and stores that every test can read by eye."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import settings
+
+from prefkit.columns import MESSAGES
+from prefkit.store import Store
+
+# Busy machines make single examples slow; a deadline would only measure that.
+settings.register_profile("prefkit", deadline=None)
+settings.load_profile("prefkit")
+
+
+def turns(role: str, *texts: str | None) -> pa.Array:
+    rows = [None if text is None else [{"role": role, "content": text}] for text in texts]
+    return pa.array(rows, MESSAGES)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def pairs() -> pa.Table:
+    """Three pairs of two prompts."""
+    return pa.table(
+        {
+            "id": ["a", "b", "c"],
+            "prompt_id": ["p", "p", "q"],
+            "prompt": turns("user", "say hi", "say hi", "say bye"),
+            "chosen": turns("assistant", "hi", "hello", "bye"),
+            "rejected": turns("assistant", "what", "no", "hm"),
+            "chosen_score": [3.0, 2.0, 1.0],
+            "rejected_score": [1.0, 2.0, None],
+        }
+    )
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Compare a text with a golden file; `make golden` rewrites the file instead."""
+
+    def check(name: str, text: str) -> None:
+        path = Path(__file__).parent / "golden" / name
+        if os.environ.get("PREFKIT_GOLDEN") == "write":
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), f"{name} changed: look at it, then `make golden`"
+
+    return check
