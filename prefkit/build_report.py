@@ -4,8 +4,6 @@ A single HTML file that asks for nothing: styles and drawings are in it, and it 
 since prompts and responses are text from anywhere. Figures come from the manifests; rows are read only for samples.
 """
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +15,9 @@ from prefkit.build_report_drawings import HEIGHT, WIDTH, Drawing, curve, drawing
 from prefkit.card.facts import Facts, collect
 from prefkit.card.limits import check
 from prefkit.card.markdown import number, text
+from prefkit.disk import replace_text
 from prefkit.errors import PrefkitError
+from prefkit.show import visible
 from prefkit.store import Store
 from prefkit.train.report import Change, Report
 
@@ -37,12 +37,7 @@ def write_report(store: Store, run: str, out: Path) -> Path:
     page = _render(facts, list(_samples(store.table(facts.last))))
     path = out if out.suffix == ".html" else out / "report.html"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)  # noqa: PTH105
+        replace_text(path, page)
     except OSError as error:
         what = f"the report cannot be written: {error.strerror or error}"
         raise PrefkitError(what, where=str(path), hint="give another place, or free space") from error
@@ -160,4 +155,5 @@ def _plain(value: object) -> str:
 
 def _turn(turn: Mapping[str, str | None]) -> dict[str, Any]:
     content = turn["content"] or ""
-    return {"role": turn["role"] or "", "content": content[:LONGEST], "more": max(0, len(content) - LONGEST)}
+    shown = visible(content[:LONGEST])
+    return {"role": text(turn["role"] or ""), "content": shown, "more": max(0, len(content) - LONGEST)}

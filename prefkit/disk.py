@@ -15,7 +15,17 @@ from typing import Any, BinaryIO
 from prefkit.errors import StoreError
 from prefkit.identity import hash_json
 
-__all__ = ["READ_ONLY", "SEAL", "read_sealed", "remove", "unwritable", "write_file", "write_sealed"]
+__all__ = [
+    "READ_ONLY",
+    "SEAL",
+    "read_sealed",
+    "remove",
+    "replace_file",
+    "replace_text",
+    "unwritable",
+    "write_file",
+    "write_sealed",
+]
 
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 """Errors of a place that cannot be written, full or not."""
@@ -23,24 +33,36 @@ SEAL = "seal"
 """The key that holds the digest of the others."""
 
 
-def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under a temporary name, flush it to disk, and give it its name. Raises StoreError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-    except OSError as error:
-        raise unwritable(error, path) from error
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file under a temporary name, flush it to disk, and give it its name.
+
+    Raises OSError; whatever goes wrong, what was there before is untouched and nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)  # noqa: PTH105
-    except BaseException as error:
+    except BaseException:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise unwritable(error, path) from error
         raise
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text that others may read. Raises OSError, as `replace_file` does."""
+    replace_file(path, lambda file: file.write(text.encode()))
+    path.chmod(0o644)
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file of the store. Raises StoreError."""
+    try:
+        replace_file(path, write)
+    except OSError as error:
+        raise unwritable(error, path) from error
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from prefkit import sources
 from prefkit.engines import Model
 from prefkit.engines.placement import model_fingerprint
-from prefkit.identity import canonical, hash_json, step_key
+from prefkit.identity import hash_json, step_key
 from prefkit.sources import Source
 from prefkit.stage import Stage
 from prefkit.store import Store
@@ -24,7 +24,7 @@ def source_key(data: Sequence[Source], folder: Path, store: Store) -> str:
     def digest(ref: str) -> str:
         return store.resolve(ref).digest
 
-    read = [[canonical(source), sources.identity(source, folder, cache, digest)] for source in data]
+    read = [[sources.portable(source), sources.identity(source, folder, cache, digest)] for source in data]
     return hash_json({"stage": "data", "version": sources.VERSION, "read": read})
 
 

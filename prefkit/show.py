@@ -73,7 +73,7 @@ def rows(
     for shard in shards[part]:
         if count <= 0:
             break
-        found.append(store.get(shard).slice(0, count))
+        found.append(store.get(shard).slice(0, min(count, shard.rows)))
         count -= found[-1].num_rows
     return pa.concat_tables(found, promote_options="default") if found else pa.table({})
 

@@ -90,7 +90,7 @@ def make_source(step: Step) -> Manifest:
         notes,
         made_now(time.perf_counter() - started, Engines(), Counter(), "prefkit"),
     )
-    config = {"data": [canonical(source) for source in recipe.data]}
+    config = {"data": [sources.portable(source) for source in recipe.data]}
     tell(Event(step.name, "done", kept, kept + dropped))
     return _manifest(
         step, done, {"stage": "data", "version": sources.VERSION, "kind": "source", "config": config}

@@ -289,6 +289,7 @@ class Store:
             return None
 
 
+_MOST_CHUNKS = 8
 _REBUILD = "run `prefkit build` again: what is damaged is made anew"
 
 
@@ -327,4 +328,9 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def _write_ipc(table: pa.Table, file: BinaryIO) -> None:
     with ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
+        # Slices of mapped shards are written as they are; only many small chunks are worth a copy.
+        writer.write_table(table if _chunks(table) <= _MOST_CHUNKS else table.combine_chunks())
+
+
+def _chunks(table: pa.Table) -> int:
+    return max((column.num_chunks for column in table.columns), default=0)

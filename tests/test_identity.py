@@ -46,7 +46,9 @@ def table(rows):
 
 def canonical(rows):
     """Spell NaN and minus zero alike, as the digest does."""
-    return json.dumps([{k: v + 0.0 if isinstance(v, float) else v for k, v in sorted(row.items())} for row in rows])
+    return json.dumps(
+        [{k: v + 0.0 if isinstance(v, float) else v for k, v in sorted(row.items())} for row in rows]
+    )
 
 
 @given(st.lists(ROWS, max_size=8), st.lists(st.integers(0, 8), max_size=4))

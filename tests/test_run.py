@@ -286,3 +286,15 @@ def test_a_build_killed_at_random_moments_ends_as_if_never_killed(tmp_path, how)
     asked = Counter(log.read_text().splitlines())
     assert [line for line, times in asked.items() if times > 1] == [], "a recorded answer was asked for again"
     assert set(asked) <= set((tmp_path / "whole.log").read_text().splitlines())
+
+
+def test_where_the_data_lies_is_no_part_of_a_result(path, store, tmp_path):
+    first, _, _ = run(path, store)
+    (tmp_path / "elsewhere").mkdir()
+    (path.parent / "prompts.jsonl").rename(tmp_path / "elsewhere" / "prompts.jsonl")
+    second, started, _ = run(
+        path, store, sets=["data.0.file=" + str(tmp_path / "elsewhere" / "prompts.jsonl")]
+    )
+    assert started == []
+    assert digests(first) == digests(second)
+    assert str(tmp_path) not in second.steps["00-data"].model_dump_json()

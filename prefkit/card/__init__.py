@@ -5,8 +5,6 @@ shards are not, two builds of one recipe give the same card, and a figure in it 
 The card is a Hugging Face dataset card: Markdown under a block of YAML.
 """
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from prefkit.card.facts import Facts, collect
 from prefkit.card.metadata import front_matter
 from prefkit.card.reports import save_report
 from prefkit.card.validation import validation
+from prefkit.disk import replace_text
 from prefkit.errors import PrefkitError
 from prefkit.store import Store
 
@@ -62,13 +61,7 @@ def render(facts: Facts) -> str:
 
 def _write(path: Path, card: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=".tmp-", delete=False
-        ) as file:
-            file.write(card)
-        Path(file.name).chmod(0o644)
-        os.replace(file.name, path)  # noqa: PTH105
+        replace_text(path, card)
     except OSError as error:
         what = f"the card cannot be written: {error.strerror or error}"
         raise PrefkitError(what, where=str(path), hint="give another place, or free space") from error

@@ -23,8 +23,8 @@ def front_matter(facts: Facts) -> str:
 def _metadata(facts: Facts) -> dict[str, Any]:
     metadata: dict[str, Any] = {"pretty_name": text(facts.run)}
     if "language" in facts.recipe:
-        metadata["language"] = facts.recipe["language"]
-    metadata["license"] = facts.recipe.get("license", "unknown")
+        metadata["language"] = [text(name) for name in facts.recipe["language"]]
+    metadata["license"] = text(facts.recipe.get("license", "unknown"))
     metadata["tags"] = _tags(facts)
     metadata["size_categories"] = [size_category(facts.summary.rows)]
     metadata["configs"] = [

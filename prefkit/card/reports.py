@@ -5,12 +5,11 @@ must not show it.
 """
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from prefkit.disk import replace_text
 from prefkit.errors import StoreError
 from prefkit.store import Store
 from prefkit.train.report import Report
@@ -35,10 +34,7 @@ def save_report(store: Store, run: str, digest: str, report: Report) -> Path:
     path = _path(store, run)
     text = json.dumps(_Filed(digest=digest, report=report).model_dump(mode="json"), indent=1, sort_keys=True)
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        os.replace(temporary, path)  # noqa: PTH105
+        replace_text(path, text + "\n")
     except OSError as error:
         what = f"the training report of '{run}' cannot be kept: {error.strerror or error}"
         raise StoreError(what, where=str(path), hint="free space, or build the run first") from error

@@ -1,5 +1,6 @@
 """The verbs, put together, and what their ends mean as exit codes."""
 
+import errno
 import functools
 import inspect
 import os
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from prefkit.cli import keeping, looking, making
+from prefkit.errors import PrefkitError
 
 __all__ = ["STOPPED", "run"]
 
@@ -21,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 STOPPED = "stopped; what was finished is kept: the same command goes on from there"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C outside a verb."""
 _VERBS: tuple[Callable[..., None], ...] = (
@@ -63,11 +66,25 @@ def _stoppable(verb: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt as error:
             raise _StoppedError(2, STOPPED) from error
         except BrokenPipeError as error:
-            # Whoever read our output has seen enough: `prefkit show run | head`.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()  # whoever read it has seen enough: `prefkit show run | head`
             raise _StoppedError(0) from error
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            _drop_output()
+            what = f"cannot write: {error.strerror}"
+            hint = "free space; what is finished is kept, so the same command goes on from there"
+            raise PrefkitError(what, where=str(error.filename or "the output"), hint=hint) from error
 
     return stoppable
+
+
+def _drop_output() -> None:
+    """If stdout is what cannot be written, send the rest of it nowhere: flushing it at exit would fail again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 for _verb in _VERBS:
@@ -87,8 +104,6 @@ def _top(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. What is a bug of prefkit escapes as the exception it is."""
-    from prefkit.errors import PrefkitError
-
     try:
         command = typer.main.get_command(app)
         code = command.main(list(arguments) or ["--help"], prog_name="prefkit", standalone_mode=False)
@@ -115,7 +130,9 @@ _Misuse: Any = typer.BadParameter.__base__
 
 
 def _misused(error: Any) -> int:
-    message = error.format_message().rstrip(".")
+    from prefkit.show import visible
+
+    message = visible(error.format_message().rstrip("."))
     print(f"error: {message[:1].lower()}{message[1:]}", file=sys.stderr)
     if error.ctx is not None:
         print(f"  hint:  {error.ctx.command_path} --help", file=sys.stderr)

@@ -13,6 +13,8 @@ from prefkit.show import as_json, visible
 
 __all__ = ["print_json", "say", "show", "show_error", "table"]
 
+_MOST = 20
+"""Problems of one recipe that are printed: more than a person mends before the next try."""
 _NARROWEST = 110
 """Columns of text that tables are laid out for where nobody says: a pipe, a file, a narrow terminal that scrolls."""
 
@@ -51,14 +53,21 @@ def table(*titles: str, wraps: Sequence[str] = ()) -> Table:
 def show_error(error: PrefkitError) -> None:
     """Print an error a user can act on: what, where, hint; each problem of a recipe on its own."""
     problems = error.problems if isinstance(error, RecipeError) else [error]
-    for at, problem in enumerate(problems):
+    for at, problem in enumerate(problems[:_MOST]):
         if at:
             print(file=sys.stderr)
-        print(f"error: {visible(problem.what)}", file=sys.stderr)
+        print(f"error: {_line(problem.what)}", file=sys.stderr)
         if problem.where:
-            print(f"  where: {visible(problem.where)}", file=sys.stderr)
+            print(f"  where: {_line(problem.where)}", file=sys.stderr)
         if problem.hint:
-            print(f"  hint:  {visible(problem.hint)}", file=sys.stderr)
+            print(f"  hint:  {_line(problem.hint)}", file=sys.stderr)
+    if len(problems) > _MOST:
+        print(f"\nand {len(problems) - _MOST} more", file=sys.stderr)
+
+
+def _line(text: str) -> str:
+    """Return a text as one line: what an error quotes must not look like another error."""
+    return visible(text).replace("\n", "\\n")
 
 
 def _console(file: TextIO) -> Console:

@@ -105,6 +105,8 @@ class Failure(NamedTuple):
     """Why there is no answer, after the engine's own retries. Never holds a secret."""
 
     error: str
+    too_long: bool = False
+    """Whether the request exceeds what the model reads: asking again cannot help."""
 
 
 A = TypeVar("A")

@@ -206,5 +206,5 @@ def _tokenize(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str | Failur
     known = [text for text in texts if isinstance(text, str)]
     if not known:
         return [[] for _ in texts]
-    found: Iterator[list[int]] = iter(tokenizer(known, add_special_tokens=False)["input_ids"])
+    found: Iterator[list[int]] = iter(tokenizer(known, add_special_tokens=False, verbose=False)["input_ids"])
     return [next(found) if isinstance(text, str) else [] for text in texts]

@@ -227,6 +227,9 @@ def _connect(path: Path) -> sqlite3.Connection:
             db.execute("PRAGMA journal_mode = WAL")
             # A commit survives a killed process, which is what happens; a power cut may take the last few.
             db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(
+                "PRAGMA wal_autocheckpoint = 8000"
+            )  # pages of 4 KiB; each checkpoint waits for the disk
             db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             if not db.execute("PRAGMA user_version").fetchone()[0]:
                 db.execute(

@@ -182,7 +182,7 @@ def _fitting(loaded: Loaded, text: T, tokens: int) -> T | Failure:
 
 
 def _too_long(tokens: int, context: int | None) -> Failure:
-    return Failure(f"the text has {tokens} tokens, and the model reads at most {context}")
+    return Failure(f"the text has {tokens} tokens, and the model reads at most {context}", too_long=True)
 
 
 def _length(text: Encoded) -> int:
@@ -193,7 +193,11 @@ def _device(name: str) -> "torch.device":
     import torch
 
     if name != "auto":
-        return torch.device(name)
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            what = f"no device is called '{name}'"
+            raise EngineError(what, where="--device", hint="cpu, cuda, cuda:1, or auto") from error
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -14,7 +14,7 @@ from prefkit.sources.contents import RefDigest, identity
 from prefkit.sources.gathering import gather, unify
 from prefkit.sources.layouts import LAYOUTS
 from prefkit.sources.reading import Batch, Peek, ReadRef, RefSchema, peek, read
-from prefkit.sources.source import Coding, Join, Source, Target
+from prefkit.sources.source import Coding, Join, Source, Target, portable
 
 __all__ = [
     "LAYOUTS",
@@ -31,6 +31,7 @@ __all__ = [
     "gather",
     "identity",
     "peek",
+    "portable",
     "read",
     "unify",
 ]

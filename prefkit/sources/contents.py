@@ -6,12 +6,11 @@ time.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
+from prefkit.disk import replace_text
 from prefkit.errors import DataError
 from prefkit.identity import hash_json
 from prefkit.sources.files import DataFile, beside, find, inspect, reading
@@ -95,10 +94,6 @@ def _save(cache: Path | None, known: _Known) -> None:
     if cache is None or known == _load(cache):
         return
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=cache.parent, prefix=".tmp-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(known, file)
-        Path(temporary).replace(cache)
+        replace_text(cache, json.dumps(known))
     except OSError:
         return

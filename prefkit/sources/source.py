@@ -244,6 +244,24 @@ class Source(_Config):
             raise ValueError("'scores' and 'negate: [score]' are for rows with one response")
 
 
+def portable(source: Source) -> dict[str, Any]:
+    """Return a source as plain values with the folders of its paths left out: what it is, not where this machine has it."""
+    plain = source.model_dump(mode="json")
+    if isinstance(plain["file"], str):
+        plain["file"] = _last(plain["file"])
+    elif plain["file"]:
+        plain["file"] = [_last(path) for path in plain["file"]]
+    if source.hub and source.hub.startswith((".", "/", "~")):
+        plain["hub"] = _last(source.hub)
+    if source.join is not None:
+        plain["join"]["file"] = _last(source.join.file)
+    return plain
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
 def mapped_level(columns: "dict[Target, str | tuple[str, ...]]") -> Level:
     """Return what a row is, from the targets that its columns are mapped to."""
     if {"chosen", "rejected", "first", "second"} & columns.keys():

@@ -6,7 +6,7 @@ model's context is set aside as failed.
 """
 
 from collections.abc import Collection
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import pyarrow as pa
 
@@ -18,6 +18,7 @@ from prefkit.tables import message_tuples, put
 __all__ = ["Reference"]
 
 SIDES = ("chosen", "rejected")
+TOO_LONG = "too-long"
 
 
 @final
@@ -30,6 +31,8 @@ class Reference(Stage):
 
     model: Model
     """The reference: usually the model that training starts from."""
+    too_long: Literal["fail", "drop"] = "fail"
+    """What happens to a pair with a side longer than the model reads: it fails, or it is dropped and counted."""
 
     def reads(self) -> Columns:
         return types("prompt", "chosen", "rejected")
@@ -40,6 +43,9 @@ class Reference(Stage):
     def touches(self) -> Collection[str]:
         return ("tools",)
 
+    def drops(self) -> Collection[str]:
+        return (TOO_LONG,) if self.too_long == "drop" else ()
+
     def cost(self) -> Cost:
         return Cost(calls=2)
 
@@ -48,14 +54,19 @@ class Reference(Stage):
         answers = ctx.engines.log_probs(self.model, _conversations(table)) if rows else []
         print_ = ctx.engines.fingerprint(self.model) if rows else ""
         errors: list[str | None] = [None] * rows
+        reasons: list[str | None] = [None] * rows
         for at, answer in enumerate(answers):
-            if isinstance(answer, Failure) and errors[at % rows] is None:
+            if isinstance(answer, Failure) and answer.too_long and self.too_long == "drop":
+                reasons[at % rows] = TOO_LONG
+            elif isinstance(answer, Failure) and errors[at % rows] is None:
                 errors[at % rows] = f"{SIDES[at // rows]}: {answer.error}"
         logps = [answer.logp if isinstance(answer, LogProb) else None for answer in answers]
         table = put(table, "ref_chosen_logp", pa.array(logps[:rows], pa.float64()))
         table = put(table, "ref_rejected_logp", pa.array(logps[rows:], pa.float64()))
         table = put(table, "ref_fingerprint", pa.array([print_] * rows, pa.string()))
-        return ctx.fail(table, pa.array(errors, pa.string()))
+        # A pair that is too long is dropped whatever became of its other side: asking again cannot help.
+        left = [error for reason, error in zip(reasons, errors, strict=True) if reason is None]
+        return ctx.fail(ctx.drop(table, reasons), left)
 
 
 def _conversations(table: pa.Table) -> list[Conversation]:

@@ -5,7 +5,7 @@ reward model that is wrong at times, and a critic that says why one answer is be
 ordinary transformers checkpoints, shipped in the package: whatever works with them works with models from the Hub.
 
     from prefkit.toy import gold, prompts, weights
-    gold("Add 7 and 15 step by step.", "7 + 15 = 22. Answer: 22.").reward        # 1.0
+    gold("Add 15 and 7 step by step.", "15 + 7 = 22. Answer: 22.").reward        # 1.0
     AutoModelForCausalLM.from_pretrained(weights("policy"))
 
 How the models were made, and how good they are: `weights/README.md`. To make them again: `python -m

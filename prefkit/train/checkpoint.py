@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-__all__ = ["Progress", "restore", "save"]
+__all__ = ["Progress", "restore", "save", "writing"]
 
 _WEIGHTS, _MOMENTS, _FACTS = "weights.safetensors", "optimizer.safetensors", "checkpoint.json"
 
@@ -41,10 +43,11 @@ def save(
     fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    save_file({name: weight.detach().contiguous() for name, weight in _trained(model)}, fresh / _WEIGHTS)
-    save_file(_moments(model, optimizer), fresh / _MOMENTS)
-    (fresh / _FACTS).write_text(json.dumps({"steps": steps, "key": key}), encoding="utf-8")
+    with writing(folder):
+        fresh.mkdir(parents=True)
+        save_file({name: weight.detach().contiguous() for name, weight in _trained(model)}, fresh / _WEIGHTS)
+        save_file(_moments(model, optimizer), fresh / _MOMENTS)
+        (fresh / _FACTS).write_text(json.dumps({"steps": steps, "key": key}), encoding="utf-8")
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
@@ -59,6 +62,7 @@ def restore(
     Raises TrainError if it belongs to a run with other settings, pairs or model.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     kept = next(
@@ -66,11 +70,16 @@ def restore(
     )
     if kept is None:
         return None
-    facts = json.loads((kept / _FACTS).read_text(encoding="utf-8"))
-    if facts["key"] != key:
+    try:
+        facts = json.loads((kept / _FACTS).read_bytes())
+        weights, moments = load_file(kept / _WEIGHTS), load_file(kept / _MOMENTS)
+        done, owner = int(facts["steps"]), facts["key"]
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        what = f"the checkpoint cannot be read: {str(error) or type(error).__name__}"
+        raise TrainError(what, where=str(kept), hint="delete this folder to begin from the start") from error
+    if owner != key:
         what = "the checkpoint in the output folder belongs to another run: other settings, pairs or model"
         raise TrainError(what, where=str(kept), hint="choose another output folder, or delete this one")
-    weights, moments = load_file(kept / _WEIGHTS), load_file(kept / _MOMENTS)
     with torch.no_grad():
         for name, weight in _trained(model):
             weight.copy_(weights[name])
@@ -80,7 +89,20 @@ def restore(
                 state[part] = (
                     loaded if part == "step" and weight.device.type == "cpu" else loaded.to(weight.device)
                 )
-    return Progress(int(facts["steps"]))
+    return Progress(done)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say clearly what could not be written. safetensors has an error of its own for a full disk."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        hint = "free space; the last whole checkpoint is kept, so the same command goes on from there"
+        raise TrainError(f"cannot write the model: {reason}", where=str(path), hint=hint) from error
 
 
 def _trained(model: PreTrainedModel) -> list[tuple[str, Tensor]]:

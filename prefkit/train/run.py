@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from prefkit.engines import Engines, Model
 from prefkit.engines.chat import reference_fingerprint
@@ -241,8 +242,9 @@ def _train(work: _Work, out: Path, progress: Progress) -> list[Mapping[str, floa
 def _save(loaded: Loaded, folder: Path) -> None:
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
-    loaded.network.save_pretrained(fresh)
-    loaded.tokenizer.save_pretrained(fresh)
+    with checkpoint.writing(folder):
+        loaded.network.save_pretrained(fresh)
+        loaded.tokenizer.save_pretrained(fresh)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 
@@ -252,7 +254,10 @@ def _finished(out: Path, key: str) -> Report | None:
     path = out / "report.json"
     if not path.is_file():
         return None
-    report = Report.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        report = Report.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None  # torn or edited: the run is finished anew
     if report.key != key:
         what = "the output folder holds another run: other settings, pairs or model"
         raise TrainError(what, where=str(out), hint="choose another output folder, or delete this one")

@@ -69,3 +69,23 @@ def test_an_engine_that_cannot_say_what_its_numbers_depend_on_is_refused(make_pa
 
 def test_a_row_costs_two_calls():
     assert Reference(model=MODEL).cost().calls == 2
+
+
+def test_a_pair_too_long_for_the_model_fails_or_is_dropped_and_counted(pairs):
+    class Short:
+        def log_probs(self, model, conversations):
+            for at, talk in enumerate(conversations):
+                long = talk.response[0].content == "hello"
+                yield at, Failure("too many tokens", too_long=True) if long else LogProb(-1.0, 1)
+
+        def fingerprint(self, model):
+            return "short"
+
+    model = Model(id="test/short")
+    engines = Engines({model.id: Short()})
+    failed = run_stage(Reference(model=model), pairs, engines=engines)
+    assert (failed.table.num_rows, failed.failed[0].num_rows, failed.dropped) == (2, 1, [])
+    stage = Reference(model=model, too_long="drop")
+    dropped = run_stage(stage, pairs, engines=engines)
+    assert (dropped.failed, dropped.notes) == ([], {"dropped/too-long": 1})
+    assert check_stage(stage, pairs, engines=engines)["id"].to_pylist() == ["a", "c"]

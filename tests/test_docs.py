@@ -1,0 +1,127 @@
+"""Docs are tested like code: recipes load, the stage table is current, the README's commands exist."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from prefkit.cli import run
+from prefkit.cli.app import app
+from prefkit.columns import COLUMNS
+from prefkit.recipe import Recipe
+from prefkit.stages import BUILTIN
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def stage_table() -> str:
+    rows = ["| stage | kind | rows | what it does |", "| --- | --- | --- | --- |"]
+    for stage in BUILTIN:
+        takes = "any" if len(stage.level.takes) == 3 else " or ".join(stage.level.takes)
+        gives = f" → {stage.level.gives}" if stage.level.gives else ""
+        summary = (stage.__doc__ or "").strip().splitlines()[0].replace("|", "\\|")
+        rows.append(f"| `{stage.name}` | {stage.kind} | {takes}{gives} | {summary} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_stage_table_of_the_readme_is_current():
+    text = README.read_text(encoding="utf-8")
+    head, _, rest = text.partition("<!-- stages -->\n")
+    _, mark, tail = rest.partition("<!-- /stages -->")
+    assert mark, "the README has no place for the stage table"
+    wanted = f"{head}<!-- stages -->\n{stage_table()}<!-- /stages -->{tail}"
+    if os.environ.get("PREFKIT_GOLDEN") == "write":
+        README.write_text(wanted, encoding="utf-8")
+    assert README.read_text(encoding="utf-8") == wanted, "run `make docs`"
+
+
+def test_there_are_recipes():
+    assert [path.stem for path in RECIPES] == ["gsm8k-solutions", "hh-harmless", "quickstart", "wmt-mqm"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_opens_with_a_question_and_comes_back_from_its_text(path):
+    recipe = Recipe.load(path)
+    assert recipe.name == path.stem
+    head = path.read_text().split("name:")[0]
+    assert "?" in head or "pair right with wrong" in head, "a recipe opens with what it asks"
+    assert f"prefkit train recipes/{path.name}" in head
+    assert Recipe.parse(recipe.text(), path.parent).build == recipe.build
+
+
+def test_the_quick_start_in_the_readme_is_the_recipe():
+    block = next(
+        b for b in re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL) if "quickstart" in b
+    )
+    shown, kept = Recipe.parse(block, ROOT / "recipes"), Recipe.load(ROOT / "recipes" / "quickstart.yaml")
+    assert shown.model_dump() == kept.model_dump()
+
+
+def test_every_command_line_of_the_readme_exists():
+    verbs = typer.main.get_command(app).commands
+    lines = [
+        line.split("#")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
+        for line in block.splitlines()
+        if line.strip()
+    ]
+    assert len(lines) >= 10
+    makefile = (ROOT / "Makefile").read_text()
+    for line in lines:
+        tool, verb, *rest = shlex.split(line)
+        if tool == "make":
+            assert f"\n{verb}:" in makefile, line
+            continue
+        assert tool == "prefkit", line
+        known = {flag for option in verbs[verb].params for flag in option.opts}
+        assert {word for word in rest if word.startswith("-")} <= known, line
+
+
+def test_the_quick_commands_of_the_readme_run(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PREFKIT_STORE", str(tmp_path / "runs"))
+    for line in (["plan", "recipes/quickstart.yaml"], ["stages"], ["stages", "pair"], ["gc"]):
+        assert run(line) == 0, line
+    assert "sample" in capsys.readouterr().out
+
+
+def test_every_column_and_setting_says_what_it_is():
+    writers = {stage.name for stage in BUILTIN} | {"source", "any"}
+    for column in COLUMNS.values():
+        assert column.meaning, column.name
+        assert set(column.writer.split(", ")) <= writers, column.name
+    settings = [(stage.name, name, field) for stage in BUILTIN for name, field in stage.model_fields.items()]
+    assert len(settings) > 50
+    assert [(stage, name) for stage, name, field in settings if not field.description] == []
+
+
+def test_every_link_to_a_file_of_the_repository_leads_somewhere():
+    pages = [README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())]
+    assert len(links) >= 5
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_no_path_of_a_machine_is_in_the_repository():
+    pages = [
+        p
+        for folder in ("prefkit", "recipes", "docs", "data_cards", "benchmarks")
+        for p in (ROOT / folder).rglob("*.*")
+    ]
+    pages = [
+        p
+        for p in [*pages, README, ROOT / "Makefile"]
+        if p.suffix in {".py", ".md", ".yaml", ".json", ".html", ".txt", ""}
+    ]
+    assert len(pages) > 150
+    found = [
+        str(p.relative_to(ROOT))
+        for p in pages
+        if re.search(r"/(root|work|home|tmp)/\w", p.read_text(encoding="utf-8"))
+    ]
+    assert found == []

@@ -1,0 +1,141 @@
+"""One digest per stage: what a stage makes of a fixed table may change only together with its version."""
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from prefkit.columns import MESSAGES, RATINGS, VOTES
+from prefkit.engines import Engines, Model
+from prefkit.engines.fake import FakeEngine
+from prefkit.identity import canonical, digest
+from prefkit.stages import BUILTIN
+from prefkit.testing import check_stage, run_stage
+
+GOLDEN = Path(__file__).parent / "golden" / "stages.json"
+MODEL = {"id": "test/model"}
+ENGINES = Engines({MODEL["id"]: FakeEngine()})
+PROMPTS = {"id": ["p", "q"], "prompt_id": ["p", "q"], "prompt": ["Say hi", "Count to 3"]}
+TEXTS = ["hi A: 1", "hello there A: 2", "hi", "1 2 3 A: 6", "1, 2 and 3", "A: 5", "three A: 6"]
+
+
+def say(role, texts):
+    return pa.array([[{"role": role, "content": text}] for text in texts], MESSAGES)
+
+
+def prompts():
+    return pa.table({**PROMPTS, "prompt": say("user", PROMPTS["prompt"]), "source": ["toy", "toy"]})
+
+
+def responses():
+    rows = 7
+    of = ["p"] * 3 + ["q"] * 4
+    scores = [0.5, 2.0, 0.5, 1.0, 0.25, 0.0, 1.0]
+    return pa.table(
+        {
+            "id": [f"r{n}" for n in range(rows)],
+            "prompt_id": of,
+            "prompt": say("user", ["Say hi"] * 3 + ["Count to 3"] * 4),
+            "response": say("assistant", TEXTS),
+            "index": pa.array([0, 1, 2, 0, 1, 2, 3], pa.int32()),
+            "model": ["human", "one", "two", "human", "one", "two", "three"],
+            "origin": ["dataset"] * rows,
+            "score": scores,
+            "reference_answer": ["1"] * 3 + ["6"] * 4,
+            "ratings": pa.array(
+                [[{"annotator": a, "score": s + d} for a, d in (("x", 0.0), ("y", 0.5))] for s in scores],
+                RATINGS,
+            ),
+        }
+    )
+
+
+def pairs():
+    made = run_stage(BY_NAME["pair"].model_validate({"kind": "all"}), responses()).table
+    votes = [
+        [{"judge": "x", "winner": w, "p": p, "strength": 1.0}] for w, p in (("chosen", 1.0), ("tie", 0.5))
+    ]
+    rows = made.num_rows
+    extra = {
+        "margin": pa.array([0.1 * (n % 5) for n in range(rows)], pa.float64()),
+        "p_chosen": pa.array([0.5 + 0.05 * (n % 9) for n in range(rows)], pa.float64()),
+        "flip_prob": pa.array([0.1 * (n % 4) for n in range(rows)], pa.float64()),
+        "votes": pa.array([votes[n % 2] for n in range(rows)], VOTES),
+    }
+    for name, column in extra.items():
+        at = made.schema.get_field_index(name)
+        made = made.append_column(name, column) if at < 0 else made.set_column(at, name, column)
+    return made
+
+
+BY_NAME = {stage.name: stage for stage in BUILTIN}
+CASES = {
+    "sample": [(prompts, {"model": MODEL, "n": 3, "max_tokens": 8})],
+    "reference-answer": [(responses, {"writer": "human", "marker": "A:"})],
+    "score": [
+        (responses, {"model": MODEL}),
+        (responses, {"rule": "length", "as": "length"}),
+        (responses, {"rule": {"math-answer": {"marker": "A:"}}}),
+        (responses, {"ratings": "mean"}),
+    ],
+    "pass-rate": [(responses, {"at_least": 1.0})],
+    "pair": [
+        (responses, {"kind": kind}) for kind in ("best-worst", "best-random", "all", "fold", "tournament")
+    ],
+    "rationale": [(pairs, {"model": MODEL, "kinds": ["general", "specific"]})],
+    "label": [
+        (
+            pairs,
+            {
+                "ops": [
+                    "from-scores",
+                    {"tie": {"rule": "delta", "delta": 0.1}},
+                    {"smooth": {"rate": 0.1}},
+                    "orient",
+                ]
+            },
+        ),
+        (pairs, {"ops": ["from-votes", {"tie": {"rule": "agree", "agree": 0.6}}]}),
+        (pairs, {"ops": [{"flip": {"rate": 0.4}}]}),
+    ],
+    "margin": [(pairs, {"scale": 2.0}), (pairs, {"transform": "residual-length", "clip": 1.0})],
+    "weight": [(pairs, {"kind": "trust"})],
+    "filter": [(pairs, {"drop": ["empty", "identical"], "min_chars": 3})],
+    "dedup": [(responses, {"by": "response"}), (pairs, {"by": "pair", "within": "dataset"})],
+    "split": [(pairs, {"test": 0.5})],
+    "mix": [(prompts, {"total": 1})],
+    "order": [(pairs, {"by": "margin"}), (pairs, {"kind": "phases", "k": 2}), (pairs, {"kind": "shuffle"})],
+    "reference": [(pairs, {"model": MODEL})],
+}
+
+
+def made_now(name):
+    found = {}
+    for table, settings in CASES[name]:
+        stage = BY_NAME[name].model_validate(settings)
+        out = check_stage(stage, table(), seed=3, engines=ENGINES)
+        found[json.dumps(canonical(stage), sort_keys=True)] = digest(out)
+    return {"version": BY_NAME[name].version, "digests": found}
+
+
+def test_every_stage_has_a_golden_case():
+    assert set(CASES) == set(BY_NAME)
+    assert len(CASES) >= 14
+    assert Model(**MODEL).id in ENGINES.serving
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+def test_golden_digest(name):
+    now = made_now(name)
+    if os.environ.get("PREFKIT_GOLDEN") == "write":
+        kept = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+        GOLDEN.write_text(json.dumps({**kept, name: now}, indent=1, sort_keys=True) + "\n")
+    golden = json.loads(GOLDEN.read_text()).get(name)
+    assert golden is not None, f"{name} is new: run `make golden`"
+    if golden["version"] == now["version"]:
+        told = f"{name}'s output changed: set version = {now['version'] + 1}, then `make golden`"
+        assert golden["digests"] == now["digests"], told
+    else:
+        assert golden == now, f"{name} has a new version: run `make golden`"
