@@ -8,12 +8,13 @@ asked for, after the memo has recorded the last one. So over a build that is kil
 only if a recorded answer was asked for again.
 """
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
+
+from pydantic_core import to_json
 
 from prefkit.engines import Answers, Completion, Conversation, Failure, LogProb, Model, Request
 from prefkit.rng import child_id
@@ -70,13 +71,14 @@ class FakeEngine:
     def _answers(
         self, method: str, model: Model, asked: Sequence[Q], answer: Callable[[Q, bytes], A]
     ) -> Answers[A]:
+        named, failing = to_json((method, model.id, model.revision)), self._failing.encode()
         # A loop over requests: each has its own hash.
         for position, request in enumerate(asked):
-            text = json.dumps([method, model.id, model.revision, request])
-            if self._failing and self._failing in text:
+            text = named + to_json(request)
+            if failing and failing in text:
                 yield position, Failure(f"the fake engine fails on '{self._failing}'")
                 continue
-            bits = blake2b(text.encode()).digest()
+            bits = blake2b(text).digest()
             yield position, answer(request, bits)
             self._write(f"{method} {bits.hex()[:32]}\n")
 
@@ -92,7 +94,7 @@ class FakeEngine:
 
 def _completion(request: Request, bits: bytes) -> Completion:
     if bits[-1] % 8 == 0:  # one sample in eight knows nothing of its seed, so that some are equal
-        bits = blake2b(json.dumps(request.messages).encode()).digest()
+        bits = blake2b(to_json(request.messages)).digest()
     words = [_WORDS[byte % len(_WORDS)] for byte in bits[1 : 2 + bits[0] % _MOST_WORDS]]
     prompt_tokens = sum(len((message.content or "").split()) for message in request.messages)
     logp = -4 * len(words) * _share(bits, 2)
