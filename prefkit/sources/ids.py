@@ -8,26 +8,24 @@ Messages are hashed as JSON with sorted keys and no spaces. The occurrence is 0 
 prompt.
 """
 
-import json
 from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
+from pydantic_core import to_json
 
 from prefkit.rng import child_ids
 
 __all__ = ["message_texts", "pair_ids", "prompt_ids", "response_ids"]
-
-_quoted = json.encoder.encode_basestring  # JSON text of a string, not escaping what is not ASCII
 
 
 def message_texts(messages: pa.Array) -> list[str]:
     """Return each conversation as canonical JSON."""
     turns = messages.flatten()
     contents = turns.field("content").dictionary_encode()
-    # A Python loop: Arrow cannot escape JSON; 1.5 microseconds for 400 characters, once for each text.
-    quoted = [_quoted(content) for content in contents.dictionary.to_pylist()]
+    # A Python loop: Arrow cannot escape JSON; 1 microsecond for 1,300 characters, once for each text.
+    quoted = [to_json(content).decode() for content in contents.dictionary.to_pylist()]
     said = zip(contents.indices.to_pylist(), turns.field("role").to_pylist(), strict=True)
     texts = [f'{{"content":{quoted[content]},"role":"{role}"}}' for content, role in said]
     ends = np.cumsum(messages.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)).tolist()

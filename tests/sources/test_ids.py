@@ -47,3 +47,10 @@ def test_ids_never_change():
     assert one == "8e60939902175fe2a6f775163fb574f9"
     assert response_ids([one], response, ["m"], [0]) == ["a82818adbae4c884a37927dd7e669d57"]
     assert prompt_ids(prompt, ["[]"]) != [one]
+
+
+def test_every_control_character_is_escaped_as_pythons_own_json_does():
+    text = "".join(map(chr, range(0x300))) + "\u2028\u2029\ufeff\U0001f600"
+    rows = [[{"role": "user", "content": text}]]
+    plain = json.dumps(rows[0], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert message_texts(pa.array(rows, MESSAGES)) == [plain]

@@ -1,0 +1,59 @@
+"""Ctrl-C at any moment: one line, exit code 2, nothing lost."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from prefkit.store import Store
+
+RECIPE = """
+name: small
+models: {policy: {id: test/policy}, reward: {id: test/reward}}
+data: [{file: prompts.jsonl}]
+build:
+  - sample: {model: policy, n: 4, max_tokens: 16}
+  - score: {model: reward}
+  - pair
+  - margin
+"""
+
+
+def start(folder: Path, store: str, *more: str) -> subprocess.Popen[str]:
+    tool = str(Path(sys.executable).with_name("prefkit"))
+    fakes = ["--engine", "policy=fake", "--engine", "reward=fake"]
+    command = [tool, "build", str(folder / "recipe.yaml"), "--store", str(folder / store), *fakes, *more]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+
+
+def test_ctrl_c_at_random_moments_is_one_line_and_the_next_build_goes_on(tmp_path):
+    lines = [json.dumps({"prompt": f"Question {n}"}) for n in range(1500)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    began = time.monotonic()
+    whole = start(tmp_path, "whole")
+    whole.communicate(timeout=120)
+    seconds, draw, stopped = time.monotonic() - began, random.Random(3), 0
+    assert whole.returncode == 0
+    for more in ([], [], ["-j", "2"], []):
+        child = start(tmp_path, "runs", *more)
+        time.sleep(draw.uniform(0.5, 0.9) * seconds)
+        child.send_signal(signal.SIGINT)
+        _, told = child.communicate(timeout=60)
+        assert child.returncode in (0, 2), told
+        assert "Traceback" not in told
+        stopped += child.returncode == 2
+        assert child.returncode == 0 or "goes on from there" in told
+    assert stopped >= 1
+    last = start(tmp_path, "runs")
+    assert last.communicate(timeout=120)[1] is not None
+    assert last.returncode == 0
+    assert (
+        Store(tmp_path / "runs").resolve("small").digest == Store(tmp_path / "whole").resolve("small").digest
+    )
