@@ -22,6 +22,7 @@ $(READY): pyproject.toml
 
 demo: $(READY)  ## Build recipes/quickstart.yaml, train on it, and say where everything is.
 	@$(RUN) $(BIN)/prefkit train recipes/quickstart.yaml
+	@echo "  (prefkit is $(BIN)/prefkit; . $(BIN)/activate puts it on your path)"
 
 test: $(READY)  ## Run the tests.
 	$(RUN) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu and not net" -q

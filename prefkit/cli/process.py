@@ -5,13 +5,17 @@ import signal
 import sys
 from _thread import interrupt_main
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
+from threading import Timer
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 __all__ = ["prepare", "settle"]
+
+_MOMENT_SECONDS = 0.005
 
 
 def prepare(arguments: Sequence[str]) -> None:
@@ -27,11 +31,17 @@ def settle() -> None:
 
 
 def _raise_again(lost: "UnraisableHookArgs") -> None:
-    """Repeat a Ctrl-C that came where nothing can be raised: in a finaliser or a callback, where Python drops it."""
-    if lost.exc_type is KeyboardInterrupt:
-        interrupt_main()
-    else:
+    """Repeat a Ctrl-C that came where nothing can be raised: in a finaliser or a callback, where Python drops it.
+
+    A moment later and from a thread, because here it would be dropped once more.
+    """
+    if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
+        return
+    again = Timer(_MOMENT_SECONDS, interrupt_main)
+    again.daemon = True
+    with suppress(RuntimeError):  # no thread starts while the interpreter ends: nothing is left to stop then
+        again.start()
 
 
 def _spare_memory() -> None:

@@ -70,7 +70,7 @@ class Cli:
         assert found, err
         told = Told(found["what"], found["where"] or "", found["hint"] or "")
         assert not re.match(r"[A-Z][a-z]", told.what), told
-        assert not told.what.endswith("."), told
+        assert not re.search(r"[^.]\.$", told.what), told
         assert told.where or told.hint, "an error says where, or what to do"
         return told
 
