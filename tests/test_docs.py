@@ -1,5 +1,6 @@
 """Docs are tested like code: recipes load, the stage table is current, the README's commands exist."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from prefkit.cli.app import app
 from prefkit.columns import COLUMNS
 from prefkit.recipe import Recipe
 from prefkit.stages import BUILTIN
+from prefkit.testing import check_stage
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -125,3 +127,14 @@ def test_no_path_of_a_machine_is_in_the_repository():
         if re.search(r"/(root|work|home|tmp)/\w", p.read_text(encoding="utf-8"))
     ]
     assert found == []
+
+
+def test_the_stage_that_the_readme_adds_keeps_every_law(tmp_path, pairs):
+    block = next(
+        b for b in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "class LengthGap" in b
+    )
+    (tmp_path / "length_gap.py").write_text(block)
+    spec = importlib.util.spec_from_file_location("length_gap", tmp_path / "length_gap.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert check_stage(module.LengthGap(), pairs)["length_gap"].to_pylist() == [-2, 3, 1]
