@@ -42,7 +42,8 @@ A = TypeVar("A")
 Q = TypeVar("Q")
 _FORMAT = 1
 _PATIENCE_SECONDS = 60.0
-_CHECKPOINT_PAGES = 4000
+_CHECKPOINT_PAGES = 8000
+"""Of 4 KiB; each checkpoint waits for the disk."""
 _KEEP = "INSERT OR IGNORE INTO answers VALUES (?, ?)"
 _REPLACE = "INSERT OR REPLACE INTO answers VALUES (?, ?)"
 _AT_ONCE = 500
@@ -227,9 +228,6 @@ def _connect(path: Path) -> sqlite3.Connection:
             db.execute("PRAGMA journal_mode = WAL")
             # A commit survives a killed process, which is what happens; a power cut may take the last few.
             db.execute("PRAGMA synchronous = NORMAL")
-            db.execute(
-                "PRAGMA wal_autocheckpoint = 8000"
-            )  # pages of 4 KiB; each checkpoint waits for the disk
             db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             if not db.execute("PRAGMA user_version").fetchone()[0]:
                 db.execute(

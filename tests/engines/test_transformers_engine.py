@@ -63,6 +63,21 @@ def test_a_request_gets_the_same_bits_alone_in_any_order_and_in_any_company(engi
     assert completions(fresh, policy, requests[5:11]) == together[5:11]
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_request_gets_the_same_bits_on_several_threads_too(engine, policy, ask):
+    requests = [ask("one two three four", seed=seed, max_tokens=6) for seed in range(9)]
+    together = completions(engine, policy, requests)
+    assert [completions(engine, policy, [request])[0] for request in requests] == together
+
+
 def test_without_fixed_shapes_a_request_still_gets_the_same_text(policy, ask):
     loose = TransformersEngine(device="cpu", batch_tokens=BUDGET, exact=False)
     requests = mixed(ask)
