@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from prefkit.cli import keeping, looking, making
+from prefkit.cli.process import go_on
 from prefkit.errors import PrefkitError
 
 __all__ = ["STOPPED", "run"]
@@ -61,6 +62,7 @@ def _stoppable(verb: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(verb)
     def stoppable(*arguments: object, **options: object) -> None:
         try:
+            go_on()
             verb(*arguments, **options)
             sys.stdout.flush()
         except KeyboardInterrupt as error:

@@ -8,21 +8,42 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from threading import Timer
+from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-__all__ = ["prepare", "settle"]
+__all__ = ["go_on", "prepare", "settle"]
 
 _MOMENT_SECONDS = 0.005
 
 
 def prepare(arguments: Sequence[str]) -> None:
     """Set up this process for a command."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored, as after nohup
+        signal.signal(signal.SIGINT, _Interrupts())
     sys.unraisablehook = _raise_again
     if arguments and {"-h", "--help", "--version"}.isdisjoint(arguments):
         _spare_memory()
+
+
+def go_on() -> None:
+    """Raise KeyboardInterrupt if there was a Ctrl-C that never arrived: libraries lose some while they load."""
+    handler = signal.getsignal(signal.SIGINT)
+    if isinstance(handler, _Interrupts) and handler.seen:
+        raise KeyboardInterrupt
+
+
+class _Interrupts:
+    """What Python does on Ctrl-C, remembered."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        signal.default_int_handler(number, frame)
 
 
 def settle() -> None:

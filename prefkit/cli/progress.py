@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from prefkit.cli.out import say
+from prefkit.cli.process import go_on
 from prefkit.show import thousands
 from prefkit.steps import Event
 
@@ -39,6 +40,7 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Show one event of a build."""
+        go_on()
         if event.state == "start":
             self._started = time.perf_counter()
             self._bars.reset(self._task, total=event.total or None, description=event.step, visible=True)
@@ -50,6 +52,7 @@ class Progress:
 
     def track(self, name: str, done: int, total: int, note: str = "") -> None:
         """Show how far something else is, by its name."""
+        go_on()
         self._bars.update(
             self._task, description=f"{name} {note}".strip(), completed=done, total=total, visible=True
         )
