@@ -12,7 +12,21 @@ from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
-__all__ = ["COLUMNS", "LEVELS", "MESSAGES", "RATINGS", "VOTES", "Column", "Columns", "Level", "types"]
+__all__ = [
+    "ADVANTAGE",
+    "COLUMNS",
+    "HISTORY",
+    "LEVELS",
+    "MESSAGES",
+    "RATINGS",
+    "SPANS",
+    "TEACHER",
+    "VOTES",
+    "Column",
+    "Columns",
+    "Level",
+    "types",
+]
 
 Columns = Mapping[str, pa.DataType]
 Level = Literal["prompt", "response", "pair"]
@@ -38,6 +52,13 @@ VOTES = pa.list_(
         ]
     )
 )
+SPANS = pa.list_(pa.struct([("start", I32), ("end", I32), ("kind", STRING), ("id", I32), ("value", F64)]))
+"""Marked characters [start, end) of a text. `kind`: phrase (`id` is the same where two sides replace each other),
+sentence (`value` 1: true, 0: false), step (`id` is its depth, `value` a cosine), weight or kl-weight (`value` in
+[0, 1])."""
+TEACHER = pa.list_(pa.list_(pa.struct([("id", I32), ("logp", pa.float32())])))
+ADVANTAGE = pa.list_(pa.list_(pa.struct([("id", I32), ("value", pa.float32())])))
+HISTORY = pa.list_(pa.struct([("model", STRING), ("chosen_logp", F64), ("rejected_logp", F64)]))
 RATIONALES = pa.list_(
     pa.struct(
         [
@@ -148,6 +169,69 @@ _ALL = (
         _PAIR,
         "what made the reference log-probs; training refuses another",
         "reference",
+    ),
+    # what some objectives read beside: see prefkit.objectives
+    Column(
+        "win_rate",
+        F64,
+        _RESPONSE,
+        "mean probability of beating the prompt's responses",
+        "win-rate, source",
+        "[0, 1]",
+    ),
+    Column("chosen_win_rate", F64, _PAIR, "`win_rate` of the chosen response", "win-rate, source", "[0, 1]"),
+    Column(
+        "rejected_win_rate", F64, _PAIR, "`win_rate` of the rejected response", "win-rate, source", "[0, 1]"
+    ),
+    Column(
+        "chosen_spans", SPANS, _PAIR, "marked characters of chosen's last turn", "spans, source", "characters"
+    ),
+    Column(
+        "rejected_spans",
+        SPANS,
+        _PAIR,
+        "marked characters of rejected's last turn",
+        "spans, source",
+        "characters",
+    ),
+    Column("annotator", STRING, _PAIR, "who gave the row's label", "annotators, source"),
+    Column("dimension", STRING, _PAIR, "what was asked: helpfulness, honesty", "source"),
+    Column("pair_group", STRING, _PAIR, "the rows that are views of one pair", "trace, degree, source"),
+    Column("trace_mode", STRING, _PAIR, "`trace` or `empty`: with its reasoning or without", "trace, source"),
+    Column("degree", I32, _PAIR, "how much of both responses was taken out; 0 is nothing", "degree, source"),
+    Column(
+        "ref_history", HISTORY, _PAIR, "log-probs under earlier policies, latest first", "reference, source"
+    ),
+    Column(
+        "chosen_teacher",
+        TEACHER,
+        _PAIR,
+        "a teacher's likeliest tokens, per token of chosen",
+        "teacher, source",
+        "nats",
+    ),
+    Column(
+        "rejected_teacher",
+        TEACHER,
+        _PAIR,
+        "a teacher's likeliest tokens, per token of rejected",
+        "teacher, source",
+        "nats",
+    ),
+    Column(
+        "rejected_advantage",
+        ADVANTAGE,
+        _PAIR,
+        "what a teacher's training added to its likeliest tokens, per token of rejected",
+        "teacher, source",
+        "nats",
+    ),
+    Column(
+        "teacher_fingerprint",
+        STRING,
+        _PAIR,
+        "vocabulary, chat template and weights of the teacher, joined by `/`",
+        "teacher, source",
     ),
     # rows that did not go on
     Column("drop_reason", STRING, _ANY, "why the row was dropped; only in dropped shards", "any"),

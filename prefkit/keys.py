@@ -40,12 +40,12 @@ def stage_key(stage: Stage, seed: int, inputs: Sequence[str], faked: Collection[
 
 def faked(models: Mapping[str, Model], engines: Mapping[str, str]) -> frozenset[str]:
     """Return the ids of the models that `--engine NAME=fake` places on the fake engine."""
-    named = ((name, model.id) for name, model in models.items())
+    named = ((name, model.served_as) for name, model in models.items())
     return frozenset(id_ for name, id_ in named if "fake" in (engines.get(name), engines.get(id_)))
 
 
 def _weights(model: Model, fakes: Collection[str]) -> str | None:
-    return f"fake:{model.id}" if model.id in fakes else model_fingerprint(model)
+    return f"fake:{model.served_as}" if model.served_as in fakes else model_fingerprint(model)
 
 
 def models_in(config: BaseModel) -> Iterator[Model]:

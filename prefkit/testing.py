@@ -1,6 +1,7 @@
-"""Laws as a library: check a stage on an example table in one line.
+"""Laws as a library: check a stage on an example table, or an objective on random batches, in one line.
 
     out = check_stage(Margin(scale=2.0), table)
+    check_objective(MyLink(nu=2.0))
 
 Raises AssertionError that names the law. The laws are those the runner relies on (see `prefkit.stage`), so a stage
 that passes may be sharded, resumed, cached and projected without changing a result.
@@ -16,10 +17,11 @@ import pyarrow.compute as pc
 
 from prefkit.engines import Engines
 from prefkit.identity import digest, fingerprint
+from prefkit.objectives.laws import check_objective
 from prefkit.stage import Context, Stage, level_of
 from prefkit.tables import prompt_offsets
 
-__all__ = ["Outcome", "check_stage", "run_stage"]
+__all__ = ["Outcome", "check_objective", "check_stage", "run_stage"]
 
 
 class Outcome(NamedTuple):

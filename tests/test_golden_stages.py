@@ -16,7 +16,8 @@ from prefkit.testing import check_stage, run_stage
 
 GOLDEN = Path(__file__).parent / "golden" / "stages.json"
 MODEL = {"id": "test/model"}
-ENGINES = Engines({MODEL["id"]: FakeEngine()})
+OTHER = {"id": "test/other"}
+ENGINES = Engines({model["id"]: FakeEngine() for model in (MODEL, OTHER)})
 PROMPTS = {"id": ["p", "q"], "prompt_id": ["p", "q"], "prompt": ["Say hi", "Count to 3"]}
 TEXTS = ["hi A: 1", "hello there A: 2", "hi", "1 2 3 A: 6", "1, 2 and 3", "A: 5", "three A: 6"]
 
@@ -70,6 +71,18 @@ def pairs():
     return made
 
 
+def views():
+    """Two pairs with reasoning and two without, each two of one prompt."""
+    made = pairs().slice(0, 3).to_pylist()
+    rows = [
+        {**row, "id": f"{row['id']}{mark}", "chosen": [{"role": "assistant", "content": thought + "so"}]}
+        for row in made
+        for mark, thought in (("t", "<think>why"), ("e", "<think> </think>"))
+    ]
+    rows = [{**row, "rejected": row["chosen"]} for row in rows]
+    return pa.Table.from_pylist(rows, schema=pairs().schema)
+
+
 BY_NAME = {stage.name: stage for stage in BUILTIN}
 CASES = {
     "sample": [(prompts, {"model": MODEL, "n": 3, "max_tokens": 8})],
@@ -81,6 +94,7 @@ CASES = {
         (responses, {"ratings": "mean"}),
     ],
     "pass-rate": [(responses, {"at_least": 1.0})],
+    "win-rate": [(responses, {"scale": 2.0})],
     "pair": [
         (responses, {"kind": kind}) for kind in ("best-worst", "best-random", "all", "fold", "tournament")
     ],
@@ -107,7 +121,16 @@ CASES = {
     "split": [(pairs, {"test": 0.5})],
     "mix": [(prompts, {"total": 1})],
     "order": [(pairs, {"by": "margin"}), (pairs, {"kind": "phases", "k": 2}), (pairs, {"kind": "shuffle"})],
-    "reference": [(pairs, {"model": MODEL})],
+    "reference": [(pairs, {"model": MODEL}), (pairs, {"model": MODEL, "history": True})],
+    "annotators": [(pairs, {}), (pairs, {"ties": "keep"}), (pairs, {"kind": "only-vote"})],
+    "spans": [
+        (pairs, {"without": "drop"}),
+        (pairs, {"kind": "sentence"}),
+        (pairs, {"kind": "step", "separator": ",", "most": 2}),
+    ],
+    "trace": [(views, {})],
+    "degree": [(pairs, {})],
+    "teacher": [(pairs, {"model": MODEL, "k": 3}), (pairs, {"model": MODEL, "k": 2, "before": OTHER})],
 }
 
 

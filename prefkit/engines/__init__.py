@@ -1,6 +1,6 @@
 """Engines: where answers, log-probs, rewards and embeddings come from.
 
-Four one-method protocols, because servers differ in what they can do. A judge is not an engine: it is a prompt, a
+A few small protocols, because servers differ in what they can do. A judge is not an engine: it is a prompt, a
 `Generates` and a parser. Every method takes a whole shard of requests, so that the engine can batch as it likes, and
 yields `(position, answer)` as answers arrive, so that each is remembered at once and never paid for twice. An answer
 that could not be had after the engine's own retries is a `Failure`, never an exception for the whole shard: its row
@@ -12,14 +12,16 @@ A `Model` is identity: which weights. Which engine serves it, and on what device
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from prefkit.errors import EngineError
 
 __all__ = [
     "Answers",
+    "Candidates",
     "Completion",
     "Conversation",
     "Embeds",
@@ -32,11 +34,26 @@ __all__ = [
     "LogProbs",
     "Message",
     "Model",
+    "NextTokens",
     "Request",
     "Rewards",
+    "Soup",
     "Spend",
     "in_order",
 ]
+
+
+class Soup(BaseModel):
+    """Weights to average with a model's own. Source: Soup-based Alignment Learning (SALSA, 2024)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    id: str
+    """Hub name or local folder: the same architecture and tokenizer, tuned from the same base."""
+    revision: str = "main"
+    """Branch, tag or commit on the hub."""
+    weight: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Its share of the average; the model it is mixed into has the rest."""
 
 
 class Model(BaseModel):
@@ -48,6 +65,23 @@ class Model(BaseModel):
     """Hub name, local folder, or one of the toy models `prefkit/toy-policy`, `prefkit/toy-reward`, `prefkit/toy-critic`."""
     revision: str = "main"
     """Branch, tag or commit on the hub. Pin a commit before publishing."""
+    soup: Soup | None = None
+    """A second model to average the weights with, in this process alone."""
+
+    @property
+    def served_as(self) -> str:
+        """Return the name under which engines are placed: a soup needs its own."""
+        if self.soup is None:
+            return self.id
+        return f"{self.id} + {self.soup.weight} {self.soup.id}"
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a soup that is none, so that the identity of a plain model does not know of soups."""
+        plain: dict[str, Any] = dump(self)
+        if self.soup is None:
+            plain.pop("soup", None)
+        return plain
 
 
 class Message(NamedTuple):
@@ -99,6 +133,15 @@ class LogProb(NamedTuple):
 
     logp: float
     tokens: int
+
+
+class Candidates(NamedTuple):
+    """What a model thinks of some tokens at each place of a response, end of turn included."""
+
+    ids: np.ndarray
+    """Token ids, int32 [tokens, k]."""
+    logps: np.ndarray
+    """Their log-probs given the prompt and the response so far, nats, float32 [tokens, k]."""
 
 
 class Failure(NamedTuple):
@@ -159,7 +202,25 @@ class Fingerprints(Protocol):
         ...
 
 
-Engine = Generates | LogProbs | Rewards | Embeds
+@runtime_checkable
+class NextTokens(Protocol):
+    """Says how likely a model finds tokens beside those of given text."""
+
+    def next_tokens(
+        self, model: Model, conversations: Sequence[Conversation], wanted: int | Sequence[np.ndarray]
+    ) -> Answers[Candidates]:
+        """Yield the candidates at every token of each response.
+
+        `wanted` is how many of the likeliest, in falling order; or, for each conversation, which ids: int32 [tokens, k].
+        """
+        ...
+
+    def vocabulary(self, model: Model) -> str:
+        """Return a digest of the vocabulary and one of the chat template, joined by `/`."""
+        ...
+
+
+Engine = Generates | LogProbs | Rewards | Embeds | NextTokens
 
 
 @dataclass
@@ -178,8 +239,8 @@ class Spend:
 class Engines:
     """The engines of a run: which one serves which model.
 
-    `serving` maps a model's id to its engine; the runner fills it from `--engine` and the defaults, each wrapped in
-    the memo. A stage calls the four methods below and gets its answers in the order of its requests.
+    `serving` maps what a model is `served_as`, its id, to its engine; the runner fills it from `--engine` and the defaults, each wrapped in
+    the memo. A stage calls the methods below and gets its answers in the order of its requests.
     """
 
     serving: Mapping[str, Engine] = field(default_factory=dict)
@@ -221,6 +282,17 @@ class Engines:
             raise _cannot(model, "embed texts")
         return in_order(engine.embed(model, texts), len(texts))
 
+    def next_tokens(
+        self, model: Model, conversations: Sequence[Conversation], wanted: int | Sequence[np.ndarray]
+    ) -> list[Candidates | Failure]:
+        """Return candidates or a failure per conversation, in order; `wanted` as `NextTokens` has it."""
+        answers = self._teaching(model).next_tokens(model, conversations, wanted)
+        return in_order(answers, len(conversations))
+
+    def vocabulary(self, model: Model) -> str:
+        """Return digests of a model's vocabulary and chat template, joined by `/`."""
+        return self._teaching(model).vocabulary(model)
+
     def fingerprint(self, model: Model) -> str:
         """Return the identity of a model's log-probs: its weights, tokenizer, chat template and number format."""
         engine = self._engine(model)
@@ -228,13 +300,19 @@ class Engines:
             raise _cannot(model, "say what its log-probs depend on")
         return engine.fingerprint(model)
 
+    def _teaching(self, model: Model) -> NextTokens:
+        engine = self._engine(model)
+        if not isinstance(engine, NextTokens):
+            raise _cannot(model, "give the likeliest next tokens")
+        return engine
+
     def _engine(self, model: Model) -> Engine:
-        if model.id not in self.serving:
-            what = f"no engine serves model '{model.id}'"
+        if model.served_as not in self.serving:
+            what = f"no engine serves model '{model.served_as}'"
             raise EngineError(
-                what, hint="run through `prefkit build`, or pass Engines(serving={model.id: engine})"
+                what, hint="run through `prefkit build`, or pass Engines(serving={model.served_as: engine})"
             )
-        return self.serving[model.id]
+        return self.serving[model.served_as]
 
 
 def in_order(answers: Iterable[tuple[int, A | Failure]], count: int) -> list[A | Failure]:

@@ -15,6 +15,7 @@ from prefkit.errors import EngineError
 from prefkit.rng import child_id
 
 if TYPE_CHECKING:
+    import numpy as np
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
@@ -26,7 +27,9 @@ __all__ = [
     "encode_prompts",
     "encode_whole",
     "end_ids",
+    "offsets",
     "reference_fingerprint",
+    "vocabulary_fingerprint",
 ]
 
 _PROBE = "prefkit probe"
@@ -70,6 +73,41 @@ def encode_all(
         _split(tokenizer, prompt, whole, ids, all_ids, ends)
         for prompt, whole, ids, all_ids in zip(prompts, wholes, prompt_ids, whole_ids, strict=True)
     ]
+
+
+def offsets(
+    tokenizer: "PreTrainedTokenizerBase", conversation: Conversation, encoded: Encoded
+) -> "np.ndarray | Failure":
+    """Return the characters that each token of an encoded response covers, int64 [tokens, 2]: start and end.
+
+    They count from the start of the text of the response's last turn; a token outside of it has -1, -1.
+    """
+    import numpy as np
+
+    whole, prompt = (
+        _render_whole(tokenizer, conversation),
+        _render_prompt(tokenizer, Prompt(conversation.prompt, conversation.tools)),
+    )
+    if isinstance(whole, Failure) or isinstance(prompt, Failure):
+        return Failure("the conversation has no boundary")
+    text = conversation.response[-1].content or ""
+    at = whole.rfind(text.strip(), len(prompt))  # templates may strip what they write
+    if at < 0 or not tokenizer.is_fast:
+        return Failure("the tokens of the response cannot be told where they stand in its text")
+    at -= len(text) - len(text.lstrip())
+    told = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    size, found = len(encoded.prompt_ids), np.asarray(told["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+    if told["input_ids"][:size] == encoded.prompt_ids:
+        found = found[size:]
+    else:
+        tail = tokenizer(
+            whole[len(prompt) :], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        found = np.asarray(tail["offset_mapping"], dtype=np.int64).reshape(-1, 2) + len(prompt)
+    found = found[: len(encoded.response_ids)] - at
+    found = np.where((found[:, 1:] > 0) & (found[:, :1] < len(text)), found.clip(0, len(text)), -1)
+    missing = np.full((len(encoded.response_ids) - len(found), 2), -1)
+    return np.concatenate([found, missing])
 
 
 def encode_prompts(
@@ -132,6 +170,13 @@ def reference_fingerprint(tokenizer: "PreTrainedTokenizerBase", weights: str, dt
     vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
     template = json.dumps(tokenizer.chat_template)
     return child_id("reference", weights, vocabulary, template, dtype)
+
+
+def vocabulary_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return a digest of the vocabulary and one of the chat template, joined by `/`: who counts the same tokens."""
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
+    template = json.dumps(tokenizer.chat_template)
+    return "/".join((child_id("vocabulary", vocabulary), child_id("template", template)))
 
 
 def _split(

@@ -14,9 +14,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from pydantic_core import to_json
 
-from prefkit.engines import Answers, Completion, Conversation, Failure, LogProb, Model, Request
+from prefkit.engines import Answers, Candidates, Completion, Conversation, Failure, LogProb, Model, Request
 from prefkit.rng import child_id
 
 __all__ = ["FakeEngine"]
@@ -39,10 +40,11 @@ _WORDS = (
 )
 _MOST_WORDS = 12
 _DIMENSIONS = 8
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class FakeEngine:
-    """Generates, LogProbs, Rewards, Embeds and Fingerprints, from hashes."""
+    """Generates, LogProbs, NextTokens, Rewards, Embeds and Fingerprints, from hashes."""
 
     def __init__(self, log: Path | None = None, failing: str = "") -> None:
         """Answer everything; with `failing`, a request whose text contains it gets a Failure instead."""
@@ -64,14 +66,29 @@ class FakeEngine:
         """Yield 8 numbers between -1 and 1."""
         return self._answers("embed", model, texts, _vector)
 
+    def next_tokens(
+        self, model: Model, conversations: Sequence[Conversation], wanted: int | Sequence[np.ndarray]
+    ) -> Answers[Candidates]:
+        """Yield log-probs that fall from token to token; of ids that are asked about, each its own."""
+        asked = [wanted] * len(conversations) if isinstance(wanted, int) else wanted
+        for at, answer in self._answers("next-tokens", model, conversations, _candidates):
+            if isinstance(answer, Failure):
+                yield at, answer
+            else:
+                yield at, answer(asked[at])
+
+    def vocabulary(self, model: Model) -> str:  # noqa: ARG002 - all fake models speak alike
+        """Return the same digests for every model."""
+        return f"{child_id('fake vocabulary')}/{child_id('fake template')}"
+
     def fingerprint(self, model: Model) -> str:
         """Return a digest of the model's name."""
-        return child_id("fake", model.id, model.revision)
+        return child_id("fake", model.served_as, model.revision)
 
     def _answers(
         self, method: str, model: Model, asked: Sequence[Q], answer: Callable[[Q, bytes], A]
     ) -> Answers[A]:
-        named, failing = to_json((method, model.id, model.revision)), self._failing.encode()
+        named, failing = to_json((method, model.served_as, model.revision)), self._failing.encode()
         # A loop over requests: each has its own hash.
         for position, request in enumerate(asked):
             text = named + to_json(request)
@@ -107,6 +124,24 @@ def _completion(request: Request, bits: bytes) -> Completion:
 def _log_prob(conversation: Conversation, bits: bytes) -> LogProb:
     tokens = 1 + sum(len((message.content or "").split()) for message in conversation.response)
     return LogProb(-4 * tokens * _share(bits, 0), tokens)
+
+
+def _candidates(conversation: Conversation, bits: bytes) -> Callable[[int | np.ndarray], Candidates]:
+    """Return what gives the candidates of a conversation: within 7 nats, from its hash and each token's id."""
+    tokens = _log_prob(conversation, bits).tokens
+    salt = np.frombuffer(bits[:8], np.uint64)[0] >> np.uint64(1)
+
+    def answered(wanted: int | np.ndarray) -> Candidates:
+        ids = np.tile(np.arange(wanted, dtype=np.int32), (tokens, 1)) if isinstance(wanted, int) else wanted
+        mixed = (ids.astype(np.uint64) + salt + np.arange(len(ids), dtype=np.uint64)[:, None]) * _ODD
+        share = (mixed >> np.uint64(40)).astype(np.float64) / 2**24
+        logps = (-7 * share - np.log(ids.shape[1] + 1)).astype(np.float32)
+        if not isinstance(wanted, int):
+            return Candidates(ids, logps)
+        order = np.argsort(-logps, axis=1, kind="stable")
+        return Candidates(np.take_along_axis(ids, order, 1), np.take_along_axis(logps, order, 1))
+
+    return answered
 
 
 def _vector(_: str, bits: bytes) -> tuple[float, ...]:

@@ -16,10 +16,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from pydantic_core import from_json, to_json
 
 from prefkit.engines import (
     Answers,
+    Candidates,
     Completion,
     Conversation,
     Embeds,
@@ -30,6 +32,7 @@ from prefkit.engines import (
     LogProb,
     LogProbs,
     Model,
+    NextTokens,
     Request,
     Rewards,
     Spend,
@@ -159,6 +162,28 @@ class Remembering:
         if not isinstance(self._engine, Embeds):
             raise _unable(model, "embed texts")
         return self._ask(model, _EMBED, texts, self._engine.embed)
+
+    def next_tokens(
+        self, model: Model, conversations: Sequence[Conversation], wanted: int | Sequence[np.ndarray]
+    ) -> Answers[Candidates]:
+        """Yield the candidates at every token of each response, as they are: counted, and never remembered.
+
+        They are as large as the column they become, which a build keeps shard by shard.
+        """
+        for at, answer in self._teaching(model).next_tokens(model, conversations, wanted):
+            if not isinstance(answer, Failure):
+                self._spend.counts["calls"] += 1
+                self._spend.counts["tokens_in"] += len(answer.ids)
+            yield at, answer
+
+    def vocabulary(self, model: Model) -> str:
+        """Return digests of a model's vocabulary and chat template."""
+        return self._teaching(model).vocabulary(model)
+
+    def _teaching(self, model: Model) -> NextTokens:
+        if not isinstance(self._engine, NextTokens):
+            raise _unable(model, "give the likeliest next tokens")
+        return self._engine
 
     def fingerprint(self, model: Model) -> str:
         """Return the identity of the model's log-probs."""

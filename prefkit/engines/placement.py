@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from prefkit.catalog import Catalog, suggest
-from prefkit.engines import Embeds, Engine, Engines, Generates, LogProbs, Model, Rewards, Spend
+from prefkit.engines import (
+    Embeds,
+    Engine,
+    Engines,
+    Generates,
+    LogProbs,
+    Model,
+    NextTokens,
+    Rewards,
+    Spend,
+)
 from prefkit.engines.embedding import SentenceEmbeddings
 from prefkit.engines.fake import FakeEngine
 from prefkit.engines.memo import Memo, Remembering
@@ -35,6 +45,10 @@ ENGINES: Catalog[Any] = Catalog(
         "toy-critic": ToyCritic,
     },
 )
+
+
+_AVERAGING = ("transformers", "fake")
+"""Engines that can serve the average of two models' weights."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +100,8 @@ def open_engines(
 
 
 def _kinds(models: Mapping[str, Model], placed: Mapping[str, str]) -> dict[str, str]:
-    """Return which engine serves each model id."""
-    known = [*models, *(model.id for model in models.values())]
+    """Return which engine serves each model, by what it is served as."""
+    known = [*models, *(model.served_as for model in models.values())]
     for name in placed:
         if name not in known:
             hint = suggest(name, known) or f"models of the recipe: {', '.join(models) or 'none'}"
@@ -95,10 +109,13 @@ def _kinds(models: Mapping[str, Model], placed: Mapping[str, str]) -> dict[str, 
     kinds: dict[str, str] = {}
     for name, model in models.items():
         default = "toy-critic" if model.id == CRITIC else "transformers"
-        kind = placed.get(name) or placed.get(model.id) or default
-        if kinds.setdefault(model.id, kind) != kind:
+        kind = placed.get(name) or placed.get(model.served_as) or default
+        if kinds.setdefault(model.served_as, kind) != kind:
             what = f"model '{model.id}' is placed on both '{_shown(kinds[model.id])}' and '{_shown(kind)}'"
             raise EngineError(what, hint="one model has one engine; place it by its id")
+        if model.soup is not None and kind not in _AVERAGING:
+            what = f"model '{name}' is a soup, which engine '{_shown(kind)}' cannot make"
+            raise EngineError(what, hint=f"place it on transformers: --engine {name}=transformers")
     return kinds
 
 
@@ -119,7 +136,7 @@ def _open(kind: str, placement: Placement, environment: Mapping[str, str]) -> En
     if kind in makers:
         return makers[kind]()
     engine = ENGINES.get(kind)(placement)
-    if not isinstance(engine, Generates | LogProbs | Rewards | Embeds):
+    if not isinstance(engine, Generates | LogProbs | Rewards | Embeds | NextTokens):
         raise EngineError(f"engine '{kind}' has none of the methods of an engine", hint=ENGINES.origin(kind))
     return engine
 
@@ -131,7 +148,7 @@ def _fake(environment: Mapping[str, str]) -> FakeEngine:
 
 def _identity(kind: str) -> Callable[[Model], str]:
     """Return how a model's answers are filed: a fake answer is never one of the real model."""
-    return (lambda model: child_id("fake", model.id, model.revision)) if kind == "fake" else identity
+    return (lambda model: child_id("fake", model.served_as, model.revision)) if kind == "fake" else identity
 
 
 def _described(kind: str) -> str:

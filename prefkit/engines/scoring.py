@@ -8,9 +8,12 @@ a probe finds out, and such a model runs whole.
 Shapes: R rows of the batch, L padded tokens, H hidden size, V vocabulary, S scored positions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from prefkit.engines import Candidates
 from prefkit.engines.batches import Shape
 from prefkit.engines.chat import Encoded
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["can_split_head", "response_logps", "reward_outputs"]
+__all__ = ["can_split_head", "next_token_logps", "response_logps", "reward_outputs"]
 
 _POSITIONS = 512
 _TOLERANCE = 1e-3
@@ -34,22 +37,48 @@ def response_logps(
     """
     import torch
 
-    padded = _pad([text.prompt_ids + text.response_ids for text in texts], shape, 0, network.device)
     rows = torch.tensor([row for row, text in enumerate(texts) for _ in text.response_ids])
-    before = torch.tensor(
-        [len(text.prompt_ids) - 1 + at for text in texts for at in range(len(text.response_ids))]
-    )
     targets = torch.tensor([token for text in texts for token in text.response_ids])
     sums = torch.zeros(len(texts), dtype=torch.float64)
     with torch.inference_mode():
-        states = _states(network, padded, head_apart=head_apart)
-        wide = states[rows.to(states.device), before.to(states.device)]
-        parts = [slice(start, start + _POSITIONS) for start in range(0, len(targets), _POSITIONS)]
         logps = [
-            _token_logps(network, wide[part], targets[part].to(wide.device), head_apart) for part in parts
+            _picked(logits, targets[part, None].to(logits.device))[:, 0]
+            for part, logits in _logits(network, texts, shape, head_apart)
         ]
         sums = sums.index_add(0, rows, torch.cat(logps).double().cpu())
     return [float(value) for value in sums]
+
+
+def next_token_logps(
+    network: "PreTrainedModel",
+    texts: Sequence[Encoded],
+    shape: Shape,
+    wanted: int | Sequence[np.ndarray],
+    words: int,
+    *,
+    head_apart: bool,
+) -> list[Candidates]:
+    """Return what the model thinks of other tokens at each token of each response.
+
+    `wanted` is how many of the likeliest, or which: int [tokens, k] a text, with one k. Only the first `words` ids are
+    tokens: some models have more rows in their head than their tokenizer has words.
+    """
+    import torch
+
+    asked = None if isinstance(wanted, int) else torch.from_numpy(np.concatenate(wanted)).long()
+    ids, logps = [], []
+    with torch.inference_mode():
+        for part, logits in _logits(network, texts, shape, head_apart):
+            if asked is None:
+                assert isinstance(wanted, int)
+                chosen = logits[:, :words].topk(min(wanted, words)).indices
+            else:
+                chosen = asked[part].to(logits.device)
+            ids.append(chosen.cpu().int().numpy())
+            logps.append(_picked(logits, chosen).cpu().numpy())
+    ends = np.cumsum([len(text.response_ids) for text in texts])[:-1]
+    both = (np.split(np.concatenate(each), ends) for each in (ids, logps))
+    return [Candidates(*one) for one in zip(*both, strict=True)]
 
 
 def reward_outputs(
@@ -123,14 +152,32 @@ def _states(network: "PreTrainedModel", padded: _Padded, *, head_apart: bool) ->
     return states
 
 
-def _token_logps(
-    network: "PreTrainedModel", wide: "torch.Tensor", targets: "torch.Tensor", head_apart: bool
-) -> "torch.Tensor":
-    """Return the log-prob of each target [S]; the head always sees the same number of positions."""
-    logits = wide
-    if head_apart:
-        room = wide.new_zeros(_POSITIONS, wide.shape[-1])
-        room[: len(targets)] = wide
-        logits = network.get_output_embeddings()(room)[: len(targets)]
-    logits = logits.float()
-    return logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
+def _logits(
+    network: "PreTrainedModel", texts: Sequence[Encoded], shape: Shape, head_apart: bool
+) -> Iterator[tuple[slice, "torch.Tensor"]]:
+    """Yield the float32 logits that predict the response tokens [S, V], a fixed number of tokens at a time."""
+    import torch
+
+    padded = _pad([text.prompt_ids + text.response_ids for text in texts], shape, 0, network.device)
+    rows = torch.tensor([row for row, text in enumerate(texts) for _ in text.response_ids])
+    before = torch.tensor(
+        [len(text.prompt_ids) - 1 + at for text in texts for at in range(len(text.response_ids))]
+    )
+    states = _states(network, padded, head_apart=head_apart)
+    wide = states[rows.to(states.device), before.to(states.device)]
+    for start in range(0, len(wide), _POSITIONS):
+        part = slice(start, start + _POSITIONS)
+        yield part, _head(network, wide[part]).float() if head_apart else wide[part].float()
+
+
+def _head(network: "PreTrainedModel", wide: "torch.Tensor") -> "torch.Tensor":
+    """Apply the head, which always sees the same number of positions."""
+    room = wide.new_zeros(_POSITIONS, wide.shape[-1])
+    room[: len(wide)] = wide
+    logits: torch.Tensor = network.get_output_embeddings()(room)[: len(wide)]
+    return logits
+
+
+def _picked(logits: "torch.Tensor", ids: "torch.Tensor") -> "torch.Tensor":
+    """Return the log-probs of some tokens: [S, V] and [S, k] to [S, k]."""
+    return logits.gather(-1, ids) - logits.logsumexp(-1, keepdim=True)

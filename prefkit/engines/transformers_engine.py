@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from prefkit.engines import Answers, Completion, Conversation, Failure, LogProb, Model, Request
+import numpy as np
+
+from prefkit.engines import Answers, Candidates, Completion, Conversation, Failure, LogProb, Model, Request
 from prefkit.engines.batches import Shape, cut, shape_for
 from prefkit.engines.chat import (
     Encoded,
@@ -18,6 +20,7 @@ from prefkit.engines.chat import (
     encode_prompts,
     encode_whole,
     reference_fingerprint,
+    vocabulary_fingerprint,
 )
 from prefkit.engines.embedding import SentenceEmbeddings
 from prefkit.engines.weights import Loaded, Task, identity, load
@@ -35,7 +38,7 @@ _CPU_TOKENS, _GPU_TOKENS = 16384, 65536
 
 
 class TransformersEngine:
-    """Generates, LogProbs, Rewards and Embeds, in process."""
+    """Generates, LogProbs, NextTokens, Rewards and Embeds, in process."""
 
     def __init__(
         self, device: str = "auto", dtype: str = "auto", batch_tokens: int = 0, *, exact: bool = True
@@ -73,16 +76,35 @@ class TransformersEngine:
 
         loaded = self._open(model, "language")
         head_apart = can_split_head(loaded.network)
-        texts = [
-            text if isinstance(text, Failure) else _fitting(loaded, text, _length(text))
-            for text in encode_all(loaded.tokenizer, conversations)
-        ]
+        texts = _encoded(loaded, conversations)
         yield from _failures(texts)
         for work in self._batches(texts, lambda text: self._shape(_length(text), 0, loaded.context)):
             with _enough_memory(work.shape):
                 logps = response_logps(loaded.network, work.items, work.shape, head_apart=head_apart)
             for position, text, logp in zip(work.positions, work.items, logps, strict=True):
                 yield position, LogProb(logp, len(text.response_ids))
+
+    def next_tokens(
+        self, model: Model, conversations: Sequence[Conversation], wanted: int | Sequence[np.ndarray]
+    ) -> Answers[Candidates]:
+        """Yield the candidates at every token of each response, a batch at a time."""
+        if not conversations:
+            return
+        from prefkit.engines.scoring import can_split_head, next_token_logps
+
+        loaded = self._open(model, "language")
+        head_apart, words = can_split_head(loaded.network), len(loaded.tokenizer)
+        texts = _encoded(loaded, conversations)
+        if not isinstance(wanted, int):
+            texts = [_of_size(text, len(ids)) for text, ids in zip(texts, wanted, strict=True)]
+        yield from _failures(texts)
+        for work in self._batches(texts, lambda text: self._shape(_length(text), 0, loaded.context)):
+            mine = wanted if isinstance(wanted, int) else [wanted[at] for at in work.positions]
+            with _enough_memory(work.shape):
+                found = next_token_logps(
+                    loaded.network, work.items, work.shape, mine, words, head_apart=head_apart
+                )
+            yield from zip(work.positions, found, strict=True)
 
     def rewards(self, model: Model, conversations: Sequence[Conversation]) -> Answers[tuple[float, ...]]:
         """Yield the raw outputs of the reward head, a batch at a time."""
@@ -109,6 +131,10 @@ class TransformersEngine:
         """Return the identity of the model's log-probs: weights, tokenizer, chat template and number format."""
         loaded = self._open(model, "language")
         return reference_fingerprint(loaded.tokenizer, identity(model), str(loaded.network.dtype))
+
+    def vocabulary(self, model: Model) -> str:
+        """Return digests of the vocabulary and of the chat template, joined by `/`."""
+        return vocabulary_fingerprint(self._open(model, "language").tokenizer)
 
     def _open(self, model: Model, task: Task) -> Loaded:
         if (model, task) not in self._loaded:
@@ -161,6 +187,19 @@ def _rows(loaded: Loaded, requests: Sequence[Request]) -> list["Row | Failure"]:
         knobs = (request.temperature, request.top_p, request.top_k, request.seed, request.stop)
         rows.append(Row(tuple(ids), limit, *knobs))
     return rows
+
+
+def _encoded(loaded: Loaded, conversations: Sequence[Conversation]) -> list[Encoded | Failure]:
+    return [
+        text if isinstance(text, Failure) else _fitting(loaded, text, _length(text))
+        for text in encode_all(loaded.tokenizer, conversations)
+    ]
+
+
+def _of_size(text: Encoded | Failure, tokens: int) -> Encoded | Failure:
+    if isinstance(text, Failure) or len(text.response_ids) == tokens:
+        return text
+    return Failure(f"the response has {len(text.response_ids)} tokens here, and {tokens} are asked about")
 
 
 def _completion(loaded: Loaded, row: "Row", written: "Written") -> Completion:

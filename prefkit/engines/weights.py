@@ -1,4 +1,4 @@
-"""Weights: where a model's files are, which content they have, and how they are loaded.
+"""Weights: where a model's files are, which content they have, and how they are loaded, or averaged with others.
 
 A model is a hub name, a local folder or a toy model that comes with prefkit. No code from a model's repository is ever
 run, and weights are read as safetensors only: a pickle could run code too.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from prefkit.engines import Model
 from prefkit.engines.chat import check_template, end_ids
+from prefkit.engines.soup import blend, check_alike
 from prefkit.errors import EngineError
 from prefkit.rng import child_id
 
@@ -62,9 +63,15 @@ def folder_of(model: Model) -> Path | None:
 
 
 def model_fingerprint(model: Model) -> str | None:
-    """Return the content digest of a local folder or toy model; None for one on the hub, which its revision pins."""
+    """Return the content digest of a local folder or toy model; None for one on the hub, which its revision pins.
+
+    A soup has the digest of both identities and the share of the second.
+    """
     if model.id == CRITIC:
         return child_id("critic", _CRITIC_VERSION)
+    if model.soup is not None:
+        one, other = (identity(each) for each in _ingredients(model))
+        return child_id("soup", one, other, repr(model.soup.weight))
     folder = folder_of(model)
     if folder is None:
         return None
@@ -83,6 +90,8 @@ def identity(model: Model) -> str:
 
 def load(model: Model, task: Task, device: "torch.device", dtype: str) -> Loaded:
     """Load a model and its tokenizer. Raises EngineError with what to do about it."""
+    if model.soup is not None:
+        return _load_soup(model, task, device, dtype)
     folder = folder_of(model)
     try:
         with _no_progress_bar():
@@ -95,6 +104,21 @@ def load(model: Model, task: Task, device: "torch.device", dtype: str) -> Loaded
     more = [] if told is None else [told] if isinstance(told, int) else list(told)
     ends = tuple(dict.fromkeys([*end_ids(tokenizer), *more]))
     return Loaded(network, tokenizer, ends, config.to_dict().get("max_position_embeddings"))
+
+
+def _ingredients(soup: Model) -> tuple[Model, Model]:
+    assert soup.soup is not None
+    return Model(id=soup.id, revision=soup.revision), Model(id=soup.soup.id, revision=soup.soup.revision)
+
+
+def _load_soup(model: Model, task: Task, device: "torch.device", dtype: str) -> Loaded:
+    """Load two models and average the second into the first; both are in memory meanwhile."""
+    assert model.soup is not None
+    one, other = (load(each, task, device, dtype) for each in _ingredients(model))
+    names = f"'{model.id}' and '{model.soup.id}'"
+    check_alike(one.network, other.network, (one.tokenizer, other.tokenizer), names)
+    blend(one.network, other.network, model.soup.weight)
+    return one
 
 
 def _load(

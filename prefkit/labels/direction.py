@@ -22,7 +22,8 @@ from prefkit.votes import mirror_votes
 
 __all__ = ["CLAIMS", "SIDES", "Flip", "Orient", "exchange_sides", "sides", "turn_round"]
 
-SIDES = ("chosen", "rejected", "chosen_*", "rejected_*", "ref_chosen_logp", "ref_rejected_logp", "flipped")
+_REFERENCE = ("ref_chosen_logp", "ref_rejected_logp", "ref_history")
+SIDES = ("chosen", "rejected", "chosen_*", "rejected_*", *_REFERENCE, "flipped")
 """Patterns of the columns that hold one side of a pair, or say that the sides were exchanged."""
 CLAIMS = ("p_chosen", "flip_prob", "margin", "votes", "rationales")
 """Columns that say something of the pair which depends on its direction."""
@@ -145,7 +146,22 @@ def exchange_sides(table: pa.Table, rows: np.ndarray) -> pa.Table:
             first, second = table[one], table[other]
             table = put(table, one, pc.if_else(there, second, first))
             table = put(table, other, pc.if_else(there, first, second))
+        if "ref_history" in table.column_names:
+            history = pa.concat_arrays(table["ref_history"].chunks)
+            table = put(table, "ref_history", pc.if_else(there, _exchanged(history), history))
     return put(table, "flipped", pc.xor(before, there))
+
+
+def _exchanged(history: pa.ListArray) -> pa.ListArray:
+    """Return the log-probs of earlier policies with those of chosen and rejected exchanged."""
+    model, chosen, rejected = history.flatten().flatten()
+    entries = pa.StructArray.from_arrays([model, rejected, chosen], fields=list(history.type.value_type))
+    lengths = pc.fill_null(pc.list_value_length(history), 0).to_numpy(zero_copy_only=False)
+    return pa.ListArray.from_arrays(
+        pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)),
+        entries,
+        mask=pc.is_null(history),
+    ).cast(history.type)
 
 
 def turn_round(table: pa.Table, rows: np.ndarray) -> pa.Table:

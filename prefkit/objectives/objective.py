@@ -1,38 +1,57 @@
 """Objective: the composition of pieces that says what a pair costs.
 
     logit = reward(chosen) - reward(rejected) - offset
-    loss  = labels mix link(logit) and link(-logit), plus the extras
-    step  = sum over rows of reducer(weights) * loss
+    loss  = scale * (labels mix link(gap) and link(mirrored gap))
+    step  = sum over rows of reducer * weight * loss, plus the mean of the extras
 
 A named loss is a preset: a function that fills these fields. What enters a recipe's identity is the composition, so
-`objective: dpo` and the same pieces written out are the same thing.
+`objective: dpo` and the same pieces written out are the same thing. What happens between epochs or rounds (another
+reference, fresh data, extrapolated weights) is not the loss's business: whoever owns that loop calls the trainer.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, NamedTuple, final
 
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PositiveFloat,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from prefkit.columns import COLUMNS, Columns
 from prefkit.errors import TrainError
-from prefkit.objectives.batchwise import EXTRAS, REDUCERS, WEIGHTS, Equal, Mean
+from prefkit.objectives.extras import EXTRAS, PENALTIES, NoPenalty
+from prefkit.objectives.heads import Heads
 from prefkit.objectives.labels import LABELS, Hard
-from prefkit.objectives.links import LINKS, Logistic
+from prefkit.objectives.links import Logistic
+from prefkit.objectives.masks import MASKS, Everything
+from prefkit.objectives.more_links import LINKS
+from prefkit.objectives.offsets import OFFSETS, Constant
 from prefkit.objectives.piece import (
     Extra,
+    Gap,
     Labels,
     Link,
+    Mask,
     Offset,
     Pairs,
+    Penalty,
     Piece,
     Reducer,
     Reward,
+    TokenTerm,
     Weights,
     parse,
 )
-from prefkit.objectives.rewards import OFFSETS, REWARDS, Constant, LogRatio
+from prefkit.objectives.reducers import REDUCERS, Mean
+from prefkit.objectives.rewards import REWARDS, LogRatio
+from prefkit.objectives.weights import WEIGHTS, Equal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,13 +65,17 @@ _NUMBER = WithJsonSchema(
 
 
 class Costs(NamedTuple):
-    """What an objective says of a batch. Every tensor is [pairs]."""
+    """What an objective says of a batch. Every tensor is [pairs]; all but `loss` and `extra` are detached."""
 
     loss: "Tensor"
-    """Cost of each row, before weights; carries the gradient."""
+    """Preference cost of each row, before weights; carries the gradient."""
+    extra: "Tensor"
+    """What the extras add to each row; carries the gradient."""
     weight: "Tensor"
     chosen_reward: "Tensor"
     rejected_reward: "Tensor"
+    belief: "Tensor"
+    """How far each row's direction was believed: 1 for hard labels."""
 
 
 def _offset(value: object) -> object:
@@ -72,6 +95,8 @@ class Objective(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    mask: Annotated[Mask, BeforeValidator(lambda value: parse(Mask, MASKS, value)), _SPELLING] = Everything()
+    """Which tokens count."""
     reward: Annotated[Reward, BeforeValidator(lambda value: parse(Reward, REWARDS, value)), _SPELLING] = (
         LogRatio()
     )
@@ -80,6 +105,8 @@ class Objective(BaseModel):
     """How much the gap has to beat; a number, or a piece that reads a column."""
     link: Annotated[Link, BeforeValidator(lambda value: parse(Link, LINKS, value)), _SPELLING] = Logistic()
     """What the gap costs."""
+    scale: PositiveFloat = 1.0
+    """What the preference cost is multiplied by; the extras are not."""
     labels: Annotated[Labels, BeforeValidator(lambda value: parse(Labels, LABELS, value)), _SPELLING] = Hard()
     """How far rows are believed."""
     weights: Annotated[Weights, BeforeValidator(lambda value: parse(Weights, WEIGHTS, value)), _SPELLING] = (
@@ -91,7 +118,15 @@ class Objective(BaseModel):
     )
     """How the rows of a step become one number."""
     extras: Annotated[tuple[Extra, ...], BeforeValidator(_extras)] = ()
-    """Terms added to each row's cost."""
+    """Terms beside the preference cost."""
+    penalty: Annotated[
+        Penalty, BeforeValidator(lambda value: parse(Penalty, PENALTIES, value)), _SPELLING
+    ] = NoPenalty()
+    """A term in the gradient at the input embeddings."""
+    heads: Annotated[
+        Heads | None, BeforeValidator(lambda value: parse(Heads, (Heads,), value)), _SPELLING
+    ] = None
+    """One output head per value of `dimension`, instead of one for all rows."""
 
     @model_validator(mode="before")
     @classmethod
@@ -116,17 +151,27 @@ class Objective(BaseModel):
         if not self.link.symmetric and not isinstance(self.labels, Hard):
             raise PydanticCustomError(
                 "labels",
-                f"link '{self.link.name}' models ties itself: labels must be 'hard', not '{self.labels.name}'",
+                f"link '{self.link.name}' has no mirror image to mix: labels must be 'hard', not '{self.labels.name}'",
             )
         return self
 
     def pieces(self) -> tuple[Piece, ...]:
         """Return every piece, in the order of the sentence."""
-        return (self.reward, self.offset, self.link, self.labels, self.weights, self.reducer, *self.extras)
+        named = (self.mask, self.reward, self.offset, self.link, self.labels, self.weights, self.reducer)
+        return (*named, *self.extras, self.penalty)
 
     def reads(self) -> Columns:
         """Return the columns that its pieces need, with their types."""
-        return {name: kind for piece in self.pieces() for name, kind in piece.reads().items()}
+        found = {name: kind for piece in self.pieces() for name, kind in piece.reads().items()}
+        return found if self.heads is None else {**found, **self.heads.reads()}
+
+    def terms(self) -> tuple[TokenTerm, ...]:
+        """Return the token terms that its pieces need, each once."""
+        return tuple({term.name: term for piece in self.pieces() for term in piece.terms()}.values())
+
+    def listwise(self) -> bool:
+        """Return whether it needs every pair of a prompt at once."""
+        return any(piece.listwise for piece in self.pieces())
 
     def needs_reference(self) -> bool:
         """Return whether it reads reference log-probs."""
@@ -135,7 +180,7 @@ class Objective(BaseModel):
     def check(self, table: pa.Table) -> None:
         """Raise TrainError where columns are missing or hold nulls, or a piece would change nothing."""
         for name in self.reads():
-            writer = COLUMNS[name].writer
+            writer = COLUMNS[name].writer if name in COLUMNS else "source, score"
             hint = f"add the stage that writes it: {writer}"
             if name not in table.column_names:
                 raise TrainError(
@@ -144,24 +189,36 @@ class Objective(BaseModel):
             if table[name].null_count:
                 what = f"column '{name}' is null in {table[name].null_count} of {table.num_rows} rows"
                 raise TrainError(what, hint=f"filter those rows, or let {writer} fill them")
-        for piece in self.pieces():
+        for piece in (*self.pieces(), *(() if self.heads is None else (self.heads,))):
             reason = piece.refuse(table)
             if reason:
                 raise TrainError(reason, hint=f"change `objective: {piece.part}`, or the stages that label")
 
     def __call__(self, pairs: Pairs) -> Costs:
         """Return what each pair costs. Differentiable in the policy's log-probs."""
+        import torch
+
         chosen, rejected = self.reward(pairs)
-        logit = chosen - rejected - self.offset(pairs)
-        loss = self.labels(lambda z: self.link(z, pairs), logit, pairs)
-        for extra in self.extras:
-            loss = loss + extra(pairs)
-        return Costs(loss, self.weights(pairs).detach(), chosen.detach(), rejected.detach())
+        gap = Gap(chosen, rejected, chosen - rejected - self.offset(pairs))
+        loss = self.link(gap, pairs)
+        belief = torch.ones_like(loss)
+        if not isinstance(self.labels, Hard):
+            wrong = self.link(gap.mirrored(), pairs)
+            belief, doubt = self.labels(loss, wrong, pairs)
+            loss = belief * loss + doubt * wrong
+        extra = torch.zeros_like(loss)
+        for piece in self.extras:
+            extra = extra + piece(pairs)
+        weight = self.weights(gap, pairs).detach()
+        return Costs(self.scale * loss, extra, weight, chosen.detach(), rejected.detach(), belief.detach())
 
     def describe(self) -> str:
         """Return the composition in one line, for people; what is at its default is left out."""
-        plain = {Constant(), Hard(), Equal(), Mean()}
-        return " · ".join(_words(piece) for piece in self.pieces() if piece not in plain)
+        plain = (Everything(), Constant(), Hard(), Equal(), Mean(), NoPenalty())
+        words = [_words(piece) for piece in self.pieces() if piece not in plain]
+        if self.scale != 1:
+            words.append(f"times {self.scale:g}")
+        return " · ".join(words if self.heads is None else [*words, _words(self.heads)])
 
 
 def _words(piece: Piece) -> str:

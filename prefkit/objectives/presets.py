@@ -1,29 +1,57 @@
 """Presets: the losses people know by name, each as the pieces it is made of.
 
 A preset's parameters keep the paper's name and default. Where two papers share a name, the preset takes the
-unambiguous one: `rdpo` is the robust loss, not length-regularised DPO; `rpo` is DPO with an SFT term.
+unambiguous one: `rdpo` is the robust loss, not length-regularised DPO; `rpo` is DPO with an SFT term; `kldpo` is a
+soft maximum over the batch and `dr-dpo` a soft minimum.
+
+Methods that are one of these losses inside a loop over rounds (iterated DPO, extragradient, extrapolation, fast and
+slow weights) or that need fresh samples at every step (HyPO, online VPO) are not presets: the loop owns data and
+reference, and calls the trainer with one of these.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, validate_call
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, validate_call
 from pydantic_core import PydanticCustomError
 
 from prefkit.catalog import suggest
-from prefkit.objectives.batchwise import KlRobust, RowWeight, Sft
-from prefkit.objectives.labels import Robust, Smooth, Soft
-from prefkit.objectives.links import Davidson, Exponential, Hinge, Logistic, RaoKupper, Squared
+from prefkit.objectives.extras import Sft
+from prefkit.objectives.labels import Posterior, Robust, Smooth, Soft
+from prefkit.objectives.links import Discovered, Exo, Hinge, Squared
+from prefkit.objectives.more_links import (
+    ApoDown,
+    ApoZero,
+    Binary,
+    Nca,
+    PointwiseSquared,
+)
 from prefkit.objectives.objective import Objective
-from prefkit.objectives.rewards import Constant, LogRatio, Margin, MeanLogProb, MeanLogRatio
+from prefkit.objectives.offsets import Constant
+from prefkit.objectives.presets_more import MORE
+from prefkit.objectives.rewards import (
+    LogOdds,
+    LogProb,
+    LogRatio,
+    MeanLogProb,
+    MeanLogRatio,
+    MixtureLogRatio,
+)
+from prefkit.objectives.weights import RowWeight
 
 __all__ = ["PRESETS", "make"]
 
 Rate = Annotated[float, Field(ge=0, lt=0.5)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def dpo(beta: PositiveFloat = 0.1) -> Objective:
     """Direct Preference Optimization. Rafailov et al. (2023), eq. 7."""
+    return Objective(reward=LogRatio(beta=beta))
+
+
+def salsa(beta: PositiveFloat = 0.1) -> Objective:
+    """SALSA (2024), offline: DPO whose reference is an average of two models, which the `reference` stage says."""
     return Objective(reward=LogRatio(beta=beta))
 
 
@@ -33,18 +61,30 @@ def cdpo(beta: PositiveFloat = 0.1, rate: Rate | None = 0.1) -> Objective:
 
 
 def rdpo(beta: PositiveFloat = 0.1, rate: Rate | None = 0.1) -> Objective:
-    """Provably robust DPO (2024), eq. 11. `rate: null` reads each row's `flip_prob`."""
+    """Provably robust DPO (2024). `rate: null` reads each row's `flip_prob`."""
     return Objective(reward=LogRatio(beta=beta), labels=Robust(rate=rate))
 
 
 def soft_dpo(beta: PositiveFloat = 0.1) -> Objective:
-    """DPO on graded labels: each row believed by its `p_chosen`."""
+    """DPO (2023), eq. 7, on graded labels: each row believed by its `p_chosen`."""
     return Objective(reward=LogRatio(beta=beta), labels=Soft())
 
 
 def weighted_dpo(beta: PositiveFloat = 0.1) -> Objective:
-    """DPO with each row counted by its `weight`."""
+    """DPO (2023), eq. 7, with each row counted by its `weight`."""
     return Objective(reward=LogRatio(beta=beta), weights=RowWeight())
+
+
+def lcpo(
+    beta: PositiveFloat = 0.1,
+    eta: Annotated[float, Field(ge=0.5, lt=1)] = 0.9,
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
+    warmup: NonNegativeInt = 0,
+    by: Literal["annotator", "none"] = "annotator",
+) -> Objective:
+    """Latent Collective Preference Optimization (2025): annotators' reliabilities learned by EM while training."""
+    labels = Posterior(reliability=eta, momentum=momentum, warmup=warmup, by=by)
+    return Objective(reward=LogRatio(beta=beta), labels=labels)
 
 
 def ipo(tau: PositiveFloat = 0.1) -> Objective:
@@ -53,8 +93,36 @@ def ipo(tau: PositiveFloat = 0.1) -> Objective:
 
 
 def ipo_mean(tau: PositiveFloat = 0.1) -> Objective:
-    """IPO on per-token means, which later code (TRL) calls IPO; not the same objective at the same tau."""
+    """IPO (2023), eq. 17, on per-token means, which later code (TRL) calls IPO; another loss at the same tau."""
     return Objective(reward=MeanLogRatio(beta=1.0), link=Squared(target=1 / (2 * tau)))
+
+
+def online_ipo(tau: PositiveFloat = 0.1) -> Objective:
+    """Online IPO (2024), on labels as they were given: the target is graded by `p_chosen`."""
+    return Objective(reward=LogRatio(beta=1.0), link=Squared(target=1 / (2 * tau), times="p-chosen"))
+
+
+def egpo(beta: PositiveFloat = 0.1) -> Objective:
+    """The loss of Extragradient Preference Optimization (EGPO, 2025): mean log-ratios, target by win rates."""
+    return Objective(reward=MeanLogRatio(beta=1.0), link=Squared(target=1 / beta, times="win-rate"))
+
+
+def mnpo(
+    eta: PositiveFloat = 0.0075, ratio: Share = 1 / 3, weights: tuple[NonNegativeFloat, ...] = (1.0,)
+) -> Objective:
+    """Multiplayer Nash Preference Optimization (MNPO, 2025): earlier policies in the reference."""
+    return Objective(reward=MixtureLogRatio(share=ratio, weights=weights), link=Squared(target=1 / (2 * eta)))
+
+
+def sppo(beta: PositiveFloat = 1e-3) -> Objective:
+    """Self-Play Preference Optimization (SPPO, 2024), eq. 4.7; beta is 1 / eta."""
+    return Objective(reward=LogRatio(beta=1.0), link=PointwiseSquared(beta=beta))
+
+
+def copg(beta: PositiveFloat = 0.1) -> Objective:
+    """Contrastive Policy Gradient (CoPG, 2024): the gap is regressed on the difference of scores."""
+    link = Squared(target=1 / beta, times="score")
+    return Objective(reward=LogRatio(beta=1.0), link=link, scale=beta / 2)
 
 
 def ln_dpo(beta: PositiveFloat = 2.0) -> Objective:
@@ -67,70 +135,76 @@ def simpo(beta: PositiveFloat = 2.0, gamma: NonNegativeFloat = 0.5) -> Objective
     return Objective(reward=MeanLogProb(beta=beta), offset=Constant(value=gamma))
 
 
+def cpo(beta: PositiveFloat = 0.1, eta: PositiveFloat = 1.0) -> Objective:
+    """Contrastive Preference Optimization (CPO, 2024): no reference, and an SFT term."""
+    return Objective(reward=LogProb(beta=beta), extras=(Sft(coefficient=eta, over="step"),))
+
+
+def orpo(beta: PositiveFloat = 0.1) -> Objective:
+    """Odds Ratio Preference Optimization (ORPO, 2024), eq. 6, its odds of mean token probabilities."""
+    return Objective(reward=LogOdds(), scale=beta, extras=(Sft(coefficient=1.0, over="step"),))
+
+
+def mapo_text(beta: PositiveFloat = 0.1) -> Objective:
+    """Margin-aware Preference Optimization (MaPO, 2024) carried over to text: SFT and odds, no reference."""
+    return Objective(reward=LogOdds(), scale=beta, extras=(Sft(coefficient=1.0),))
+
+
 def hinge(beta: PositiveFloat = 0.1) -> Objective:
     """SLiC's hinge on log-ratios. Zhao et al. (2023)."""
     return Objective(reward=LogRatio(beta=beta), link=Hinge())
 
 
-def odpo(beta: PositiveFloat = 0.1, scale: PositiveFloat = 1.0) -> Objective:
-    """DPO with an offset: the gap has to beat `scale * margin` (2024), eq. 7."""
-    return Objective(reward=LogRatio(beta=beta), offset=Margin(scale=scale))
+def exo(beta: PositiveFloat = 0.1, rate: Annotated[float, Field(gt=0, lt=0.5)] = 1e-3) -> Objective:
+    """Efficient Exact Optimization (EXO, 2024), eq. 16: the reverse KL to a smoothed label."""
+    return Objective(reward=LogRatio(beta=beta), link=Exo(rate=rate))
 
 
-def dpo_rk(beta: PositiveFloat = 0.1, nu: Annotated[float, Field(gt=1)] = 3.0) -> Objective:
-    """DPO with ties by Rao and Kupper (NeurIPS 2025)."""
-    return Objective(reward=LogRatio(beta=beta), link=RaoKupper(nu=nu))
+def nca(beta: PositiveFloat = 0.1) -> Objective:
+    """Noise Contrastive Alignment (NCA, 2024) of pairs: chosen does not fall while the gap grows."""
+    return Objective(reward=LogRatio(beta=beta), link=Nca())
 
 
-def dpo_d(beta: PositiveFloat = 0.1, nu: PositiveFloat = 1.0) -> Objective:
-    """DPO with ties by Davidson (NeurIPS 2025)."""
-    return Objective(reward=LogRatio(beta=beta), link=Davidson(nu=nu))
+def bco(beta: PositiveFloat = 0.1) -> Objective:
+    """Binary Classifier Optimization (BCO, 2024) of pairs, without the shift of its unpaired form."""
+    return Objective(reward=LogRatio(beta=beta), link=Binary())
 
 
-def bpo(beta: PositiveFloat = 0.1) -> Objective:
-    """Bregman preference optimization at its published lambda of -1/2 and s of 4 (NeurIPS 2025)."""
-    return Objective(reward=LogRatio(beta=beta), link=Exponential())
+def apo_zero(beta: PositiveFloat = 0.1) -> Objective:
+    """Anchored Preference Optimization (APO, 2024), eq. 7: chosen up, rejected down."""
+    return Objective(reward=LogRatio(beta=beta), link=ApoZero())
 
 
-def kldpo(beta: PositiveFloat = 0.1, tau: PositiveFloat = 0.05) -> Objective:
-    """KL-robust DPO, weights normalised as in the paper (NeurIPS 2025)."""
-    return Objective(reward=LogRatio(beta=beta), reducer=KlRobust(tau=tau))
+def apo_down(beta: PositiveFloat = 0.1) -> Objective:
+    """Anchored Preference Optimization (APO, 2024), eq. 8: both down, rejected further."""
+    return Objective(reward=LogRatio(beta=beta), link=ApoDown())
 
 
-def rpo(beta: PositiveFloat = 0.5, eta: PositiveFloat = 0.2) -> Objective:
-    """Regularized PO, average form: DPO plus eta times the mean token loss of chosen (NeurIPS 2024)."""
-    return Objective(reward=LogRatio(beta=beta), link=Logistic(), extras=(Sft(coefficient=eta),))
+def discopop(beta: PositiveFloat = 0.05, tau: PositiveFloat = 0.05) -> Objective:
+    """Discovered Preference Optimization (DiscoPOP, 2024), eq. 5."""
+    return Objective(reward=LogRatio(beta=beta), link=Discovered(tau=tau))
 
 
-def flex_dpo(
-    beta_plus: PositiveFloat = 0.1, beta_minus: NonNegativeFloat = 0.05, eta: PositiveFloat | None = None
-) -> Objective:
-    """Flex-DPO: its own scale for rejected, and an optional SFT term. 3D-Properties (ICLR 2025)."""
-    extras = () if eta is None else (Sft(coefficient=eta),)
-    return Objective(reward=LogRatio(beta=beta_plus, beta_rejected=beta_minus), extras=extras)
-
-
+_PAIRWISE = (
+    dpo,
+    salsa,
+    cdpo,
+    rdpo,
+    soft_dpo,
+    weighted_dpo,
+    lcpo,
+    hinge,
+    exo,
+    nca,
+    bco,
+    apo_zero,
+    apo_down,
+    discopop,
+)
+_SQUARES = (ipo, ipo_mean, online_ipo, egpo, mnpo, sppo, copg)
+_FREE = (ln_dpo, simpo, cpo, orpo, mapo_text)
 PRESETS: Mapping[str, Callable[..., Objective]] = {
-    preset.__name__.replace("_", "-"): preset
-    for preset in (
-        dpo,
-        cdpo,
-        rdpo,
-        soft_dpo,
-        weighted_dpo,
-        ipo,
-        ipo_mean,
-        ln_dpo,
-        simpo,
-        hinge,
-        odpo,
-        dpo_rk,
-        dpo_d,
-        bpo,
-        kldpo,
-        rpo,
-        flex_dpo,
-    )
+    preset.__name__.replace("_", "-"): preset for preset in (*_PAIRWISE, *_SQUARES, *_FREE, *MORE)
 }
 
 

@@ -36,5 +36,5 @@ __all__ = [
     "unify",
 ]
 
-VERSION = 1
+VERSION = 2
 """Bump when the same data under the same settings gives other rows."""

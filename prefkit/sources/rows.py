@@ -6,6 +6,7 @@ be asked with it.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefkit.columns import RATINGS
+from prefkit.sources.carried import CARRIED, carried, span_problems
 from prefkit.sources.cells import (
     Cells,
     as_list,
@@ -103,6 +105,7 @@ def arrange(chunk: Chunk, shape: Shape, source: Source, notes: Counter[str]) -> 
         columns |= _response_columns(reader, source)
     if shape.level == "pair":
         columns |= _pair_columns(reader)
+    columns |= _carried_columns(reader, columns)
     for name in (*shape.kept, *shape.extras):
         raw = (
             KEPT + name
@@ -186,6 +189,18 @@ def _pair_columns(reader: _Reader) -> dict[str, pa.Array]:
         found["rationales"] = pairs.rationales(reader.text("rationale"))
     if judged.votes is not None:
         found["votes"] = judged.votes
+    return found
+
+
+def _carried_columns(reader: _Reader, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+    found = {}
+    for name in CARRIED[reader.shape.level]:
+        if reader.has(name):
+            found[name] = reader.take(carried(reader.column(name), name, reader.notes))
+    for side in ("chosen", "rejected"):
+        name = f"{side}_spans"
+        if name in found:
+            reader.problems.append(span_problems(found[name], last_content(columns[side]), name))
     return found
 
 

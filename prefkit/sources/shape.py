@@ -14,6 +14,7 @@ import pyarrow as pa
 from prefkit.catalog import suggest
 from prefkit.columns import COLUMNS, RATINGS, VOTES, Level
 from prefkit.errors import DataError
+from prefkit.sources.carried import CARRIED
 from prefkit.sources.layouts import LAYOUTS, Head, Layout, by_name, recognise
 from prefkit.sources.source import Coding, Source, mapped_level
 
@@ -177,6 +178,7 @@ def _columns(source: Source, level: Level, targets: Mapping[str, Any]) -> dict[s
         for what in ("model", "score"):
             sides = {f"{side}_{what}" for side in ("chosen", "rejected", "first", "second")}
             names += [f"chosen_{what}", f"rejected_{what}"] if sides & targets.keys() else []
+    names += [name for name in CARRIED[level] if name in targets]
     types: dict[str, pa.DataType] = {name: COLUMNS[name].type for name in names}
     assert types.get("ratings", RATINGS) == RATINGS
     assert types.get("votes", VOTES) == VOTES

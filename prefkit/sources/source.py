@@ -45,6 +45,21 @@ Target = Literal[
     "judge",
     "votes",
     "rationale",
+    "win_rate",
+    "chosen_win_rate",
+    "rejected_win_rate",
+    "chosen_spans",
+    "rejected_spans",
+    "annotator",
+    "dimension",
+    "pair_group",
+    "trace_mode",
+    "degree",
+    "ref_history",
+    "chosen_teacher",
+    "rejected_teacher",
+    "rejected_advantage",
+    "teacher_fingerprint",
 ]
 """What a file's column may mean.
 
@@ -56,6 +71,8 @@ chosen, rejected   the two sides of a pair with a known direction, and `chosen_m
 first, second      the two sides of a pair in no order; `preference` (one verdict) or `votes` (one column a judge)
                    says which is better, spelled as `coding` says; `judge` names who gave `preference`
 margin, rationale  of the pair
+win_rate           of the response; `chosen_win_rate` and the following are of a pair, and are what the column of that
+                   name is: `prefkit.columns` says of which type; those of one side need `chosen` and `rejected`
 """
 
 Coding = Literal["one-two", "zero-one", "signed"]
@@ -240,6 +257,10 @@ class Source(_Config):
             raise ValueError("a pair needs both 'chosen' and 'rejected', or both 'first' and 'second'")
         if level == "pair" and {"chosen", "first"} <= self.columns.keys():
             raise ValueError("a pair has either 'chosen' and 'rejected', or 'first' and 'second'")
+        sided = {one for one in self.columns if one in COLUMNS and one.startswith(("chosen_", "rejected_"))}
+        lost = sorted(one for one in {*sided, "ref_history"} & self.columns.keys() if "first" in self.columns)
+        if lost:
+            raise ValueError(f"{_listed(lost)} is for pairs with 'chosen' and 'rejected'")
         if level != "response" and (self.scores or "score" in self.negate):
             raise ValueError("'scores' and 'negate: [score]' are for rows with one response")
 

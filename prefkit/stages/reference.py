@@ -2,23 +2,26 @@
 
 A fingerprint of everything they depend on (weights, tokenizer, chat template, number format) is kept beside them.
 Training refuses columns that another reference made. Nothing is truncated: a conversation that does not fit the
-model's context is set aside as failed.
+model's context is set aside as failed. A reference may be a soup, a model with a second one averaged in; games against
+earlier policies keep the log-probs of each of those in a history beside the reference's own.
 """
 
 from collections.abc import Collection
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from prefkit.columns import Columns, types
-from prefkit.engines import Conversation, Failure, LogProb, Model
+from prefkit.columns import COLUMNS, Columns, types
+from prefkit.engines import LogProb, Model
+from prefkit.errors import ContractError
 from prefkit.stage import PAIRS, Context, Cost, Flow, Kind, Stage
-from prefkit.tables import message_tuples, put
+from prefkit.stages.both_sides import TooLong, conversations, set_aside, too_long_drops
+from prefkit.tables import put
 
 __all__ = ["Reference"]
 
-SIDES = ("chosen", "rejected")
-TOO_LONG = "too-long"
+HISTORY = "ref_history"
 
 
 @final
@@ -31,50 +34,55 @@ class Reference(Stage):
 
     model: Model
     """The reference: usually the model that training starts from."""
-    too_long: Literal["fail", "drop"] = "fail"
+    too_long: TooLong = "fail"
     """What happens to a pair with a side longer than the model reads: it fails, or it is dropped and counted."""
+    history: bool = False
+    """Whether the log-probs go to the front of `ref_history`, as those of the latest of several earlier policies."""
 
     def reads(self) -> Columns:
         return types("prompt", "chosen", "rejected")
 
     def writes(self) -> Columns:
+        if self.history:
+            return types(HISTORY)
         return types("ref_chosen_logp", "ref_rejected_logp", "ref_fingerprint")
 
     def touches(self) -> Collection[str]:
-        return ("tools",)
+        return ("tools", HISTORY) if self.history else ("tools",)
 
     def drops(self) -> Collection[str]:
-        return (TOO_LONG,) if self.too_long == "drop" else ()
+        return too_long_drops(self.too_long)
 
     def cost(self) -> Cost:
         return Cost(calls=2)
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         rows = table.num_rows
-        answers = ctx.engines.log_probs(self.model, _conversations(table)) if rows else []
+        answers = ctx.engines.log_probs(self.model, conversations(table)) if rows else []
         print_ = ctx.engines.fingerprint(self.model) if rows else ""
-        errors: list[str | None] = [None] * rows
-        reasons: list[str | None] = [None] * rows
-        for at, answer in enumerate(answers):
-            if isinstance(answer, Failure) and answer.too_long and self.too_long == "drop":
-                reasons[at % rows] = TOO_LONG
-            elif isinstance(answer, Failure) and errors[at % rows] is None:
-                errors[at % rows] = f"{SIDES[at // rows]}: {answer.error}"
         logps = [answer.logp if isinstance(answer, LogProb) else None for answer in answers]
-        table = put(table, "ref_chosen_logp", pa.array(logps[:rows], pa.float64()))
-        table = put(table, "ref_rejected_logp", pa.array(logps[rows:], pa.float64()))
-        table = put(table, "ref_fingerprint", pa.array([print_] * rows, pa.string()))
-        # A pair that is too long is dropped whatever became of its other side: asking again cannot help.
-        left = [error for reason, error in zip(reasons, errors, strict=True) if reason is None]
-        return ctx.fail(ctx.drop(table, reasons), left)
+        prints = pa.array([print_] * rows, pa.string())
+        chosen, rejected = (pa.array(part, pa.float64()) for part in (logps[:rows], logps[rows:]))
+        if self.history:
+            table = put(table, HISTORY, _with_latest(table, prints, chosen, rejected))
+        else:
+            table = put(table, "ref_chosen_logp", chosen)
+            table = put(table, "ref_rejected_logp", rejected)
+            table = put(table, "ref_fingerprint", prints)
+        return set_aside(table, answers, ctx, self.too_long)
 
 
-def _conversations(table: pa.Table) -> list[Conversation]:
-    """Return the chosen side of every row, then the rejected side of every row."""
-    prompts = message_tuples(table["prompt"])
-    tools = table["tools"].to_pylist() if "tools" in table.column_names else [None] * table.num_rows
-    return [
-        Conversation(*talk)
-        for side in SIDES
-        for talk in zip(prompts, message_tuples(table[side]), tools, strict=True)
-    ]
+def _with_latest(table: pa.Table, prints: pa.Array, chosen: pa.Array, rejected: pa.Array) -> pa.Array:
+    """Return the history of each row with one entry more, at its front. Raises ContractError for a policy it has."""
+    kind = COLUMNS[HISTORY].type
+    latest = zip(prints.to_pylist(), chosen.to_pylist(), rejected.to_pylist(), strict=True)
+    names = ("model", "chosen_logp", "rejected_logp")
+    entries = [dict(zip(names, entry, strict=True)) for entry in latest]
+    if HISTORY not in table.column_names:
+        return pa.array([[entry] for entry in entries], kind)
+    known = pc.struct_field(pc.list_flatten(table[HISTORY]), "model")
+    if pc.any(pc.is_in(known, prints.unique())).as_py():
+        what = f"column '{HISTORY}' has the log-probs of this policy already"
+        raise ContractError(what, hint="give each `reference` step with `history: true` a model of its own")
+    before = table[HISTORY].to_pylist()
+    return pa.array([[entry, *(row or ())] for entry, row in zip(entries, before, strict=True)], kind)

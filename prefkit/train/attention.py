@@ -103,8 +103,9 @@ def packed_attention(
     if rows is None:
         whole = attend(query, key, value, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=shared)
         return whole.transpose(1, 2), None
-    # [tokens, heads, dim]: a row's tokens are then contiguous stretches of memory to copy.
-    line = [part[0].transpose(0, 1) for part in (query, key, value)]
+    # [tokens, heads, dim]: a row's tokens are then contiguous stretches of memory to copy. Rotary positions leave query
+    # and key in float32 under autocast, of which attention would take only the half that `value` has.
+    line = [part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value)]
     outputs = []
     for index in rows.buckets:
         count, length = index.shape

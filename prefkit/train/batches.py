@@ -2,18 +2,21 @@
 
 The order is a pure function of the seed and the ids, or of the columns `phase` and `rank` where the pairs have them;
 it does not depend on where training was interrupted. A step is cut into micro-batches by tokens; pairs of one prompt
-stay together, so that the prompt, and a response that several pairs share, are computed once.
+stay together, so that the prompt, and a response that several pairs share, are computed once. A listwise objective
+gets every pair of a prompt in one step and in one micro-batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from prefkit import rng
+from prefkit.errors import TrainError
 from prefkit.train.attention import Layout, layout
 from prefkit.train.settings import TrainSettings
 from prefkit.train.tokenise import Ids, Pair
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Batch", "Packed", "batches", "numeric", "pack", "split_by_tokens", "total_steps"]
+__all__ = ["Batch", "Packed", "pack", "schedule", "split_by_tokens", "units"]
 
 
 class Packed(NamedTuple):
@@ -44,6 +47,10 @@ class Packed(NamedTuple):
     rejected: Tensor
     sizes: Tensor
     """[responses]: scored tokens of each distinct response, float32."""
+    starts: Tensor
+    """[responses]: where the scored tokens of each distinct response begin."""
+    owners: Tensor
+    """[tokens]: the pair a token was first laid out for; of use only where nothing is shared."""
 
 
 class Batch(NamedTuple):
@@ -52,57 +59,94 @@ class Batch(NamedTuple):
     step: int
     """From 0."""
     epoch: int
+    """Passes begun before this one, over all pairs or, with epochs of their own, over those of its phase."""
+    phase: int
+    """Which phase it belongs to; 0 unless phases have epochs of their own."""
     pairs: Sequence[Pair]
 
 
-def batches(
-    pairs: Sequence[Pair], settings: TrainSettings, table: pa.Table, start: int = 0
-) -> Iterator[Batch]:
-    """Yield the steps of a run from step `start` on. `table` is the one that the pairs' rows refer to."""
-    total = total_steps(len(pairs), settings)
-    per_epoch = -(-len(pairs) // settings.batch)
-    fixed = curriculum(pairs, table) if settings.order == "auto" else None
-    epoch, order = -1, np.zeros(0, dtype=np.int64)
-    for step in range(start, total):
-        if step // per_epoch != epoch:
-            epoch = step // per_epoch
-            order = shuffled(pairs, settings.seed, epoch) if fixed is None else fixed
-        at = (step % per_epoch) * settings.batch
-        yield Batch(step, epoch, [pairs[row] for row in order[at : at + settings.batch]])
+def schedule(pairs: Sequence[Pair], settings: TrainSettings, table: pa.Table) -> Sequence[Batch]:
+    """Return every step of a run. `table` is the one that the pairs' rows refer to."""
+    if settings.phase_epochs is None:
+        return _passes(pairs, settings, table, 0, 0, settings.epochs)
+    found = np.unique(_column(table, "phase", pairs)) if "phase" in table.column_names else np.zeros(0)
+    if len(found) != len(settings.phase_epochs):
+        what = f"`phase_epochs` names {len(settings.phase_epochs)} phases, and the pairs have {len(found)}"
+        raise TrainError(what, where="column 'phase'", hint="add an `order` stage that writes as many phases")
+    plan: list[Batch] = []
+    for number, (phase, epochs) in enumerate(zip(found, settings.phase_epochs, strict=True)):
+        mine = [pair for pair, its in zip(pairs, _column(table, "phase", pairs), strict=True) if its == phase]
+        plan += _passes(mine, settings, table, len(plan), number, epochs)
+    return plan
 
 
-def total_steps(count: int, settings: TrainSettings) -> int:
-    """Return how many optimizer steps a run over `count` pairs takes."""
-    if settings.steps is not None:
-        return settings.steps
-    return max(1, round(settings.epochs * -(-count // settings.batch)))
+def units(pairs: Sequence[Pair], *, listwise: bool) -> int:
+    """Return over how many things a step is averaged: pairs, or lists."""
+    return len({pair.prompt for pair in pairs}) if listwise else len(pairs)
 
 
-def shuffled(pairs: Sequence[Pair], seed: int, epoch: int) -> np.ndarray:
-    """Return the order of an epoch: by a draw addressed by each pair's id, so it does not depend on the table's order."""
-    return np.argsort(rng.uniform(seed, "train", [pair.id for pair in pairs], epoch), kind="stable")
+def _passes(
+    pairs: Sequence[Pair], settings: TrainSettings, table: pa.Table, done: int, phase: int, epochs: float
+) -> list[Batch]:
+    plan: list[Batch] = []
+    most = settings.steps
+    for epoch in count():
+        steps = _steps(pairs, order(pairs, settings, table, epoch), settings)
+        if most is None:
+            most = max(1, round(epochs * len(steps)))
+        plan += [
+            Batch(done + len(plan) + at, epoch, phase, [pairs[row] for row in rows])
+            for at, rows in enumerate(steps)
+        ]
+        if len(plan) >= most:
+            return plan[:most]
+    raise AssertionError
 
 
-def curriculum(pairs: Sequence[Pair], table: pa.Table) -> np.ndarray | None:
-    """Return the order that `phase` and `rank` ask for, or None where the table has neither."""
-    keys = [
-        np.asarray(table[name].to_pylist(), dtype=np.float64)[[pair.row for pair in pairs]]
-        for name in ("rank", "phase")
-        if name in table.column_names
-    ]
-    return np.lexsort(keys) if keys else None
+def _steps(pairs: Sequence[Pair], rows: np.ndarray, settings: TrainSettings) -> list[list[int]]:
+    if not settings.objective.listwise():
+        return [rows[at : at + settings.batch].tolist() for at in range(0, len(rows), settings.batch)]
+    steps: list[list[int]] = []
+    for group in _by_prompt(pairs, rows.tolist()):
+        if not steps or len(steps[-1]) + len(group) > settings.batch:
+            steps.append([])
+        steps[-1] += group
+    return steps
 
 
-def split_by_tokens(pairs: Sequence[Pair], budget: int) -> list[list[int]]:
-    """Cut a step into micro-batches of at most `budget` tokens, pairs of one prompt together; indices into `pairs`."""
+def order(pairs: Sequence[Pair], settings: TrainSettings, table: pa.Table, epoch: int) -> np.ndarray:
+    """Return the order of an epoch: by phase and rank where the table has them, else by a draw.
+
+    The draw is addressed by each pair's id, so it does not depend on the table's order.
+    """
+    keys = [rng.uniform(settings.seed, "train", [pair.id for pair in pairs], epoch)]
+    if settings.order == "auto":
+        keys += [_column(table, name, pairs) for name in ("rank", "phase") if name in table.column_names]
+    return np.lexsort(keys)  # by the last key first
+
+
+def _column(table: pa.Table, name: str, pairs: Sequence[Pair]) -> np.ndarray:
+    return np.asarray(table[name].to_numpy(), dtype=np.float64)[[pair.row for pair in pairs]]
+
+
+def _by_prompt(pairs: Sequence[Pair], rows: Sequence[int]) -> list[list[int]]:
     together: dict[Ids, list[int]] = {}
-    for index, pair in enumerate(pairs):
-        together.setdefault(pair.prompt, []).append(index)
-    groups = sorted(together.values(), key=lambda group: -_tokens(pairs, group))
+    for row in rows:
+        together.setdefault(pairs[row].prompt, []).append(row)
+    return list(together.values())
+
+
+def split_by_tokens(pairs: Sequence[Pair], budget: int, *, listwise: bool = False) -> list[list[int]]:
+    """Cut a step into micro-batches of at most `budget` tokens, pairs of one prompt together; indices into `pairs`.
+
+    The pairs of a prompt that are over the budget alone are told apart, unless they are a list.
+    """
+    groups = sorted(_by_prompt(pairs, range(len(pairs))), key=lambda group: -_tokens(pairs, group))
     micro: list[list[int]] = []
     room = -1
     for group in groups:
-        for part in [group] if _tokens(pairs, group) <= budget else [[index] for index in group]:
+        whole = listwise or _tokens(pairs, group) <= budget
+        for part in [group] if whole else [[index] for index in group]:
             size = _tokens(pairs, part)
             if size > room:
                 micro.append([])
@@ -112,13 +156,23 @@ def split_by_tokens(pairs: Sequence[Pair], budget: int) -> list[list[int]]:
     return micro
 
 
-def pack(pairs: Sequence[Pair], device: torch.device) -> Packed:
-    """Lay pairs out as one line, each distinct prompt and each distinct response of a prompt once."""
+def pack(pairs: Sequence[Pair], device: torch.device, *, shared: bool = True) -> Packed:
+    """Lay pairs out as one line, each distinct prompt and each distinct response of a prompt once.
+
+    With `shared` off, every side of every pair has a prompt and a response of its own.
+    """
     import torch
 
     line = _Line()
-    chosen = [line.add(pair.prompt, pair.chosen) for pair in pairs]
-    rejected = [line.add(pair.prompt, pair.rejected) for pair in pairs]
+    # Without sharing, a number that no other side has keeps its prompt and response apart.
+    own = [(-1, -1) if shared else (2 * at, 2 * at + 1) for at in range(len(pairs))]
+    sides = [
+        (
+            line.add(own[at][0], at, pair.prompt, pair.chosen),
+            line.add(own[at][1], at, pair.prompt, pair.rejected),
+        )
+        for at, pair in enumerate(pairs)
+    ]
     sizes = np.asarray([len(target) for target in line.targets])
 
     def tensor(values: np.ndarray | Sequence[int]) -> Tensor:
@@ -131,9 +185,11 @@ def pack(pairs: Sequence[Pair], device: torch.device) -> Packed:
         sources=tensor(np.concatenate(line.sources)),
         targets=tensor(np.concatenate(line.targets)),
         response=tensor(np.repeat(np.arange(len(sizes)), sizes)),
-        chosen=tensor(chosen),
-        rejected=tensor(rejected),
+        chosen=tensor([chosen for chosen, _ in sides]),
+        rejected=tensor([rejected for _, rejected in sides]),
         sizes=tensor(sizes).float(),
+        starts=tensor(np.cumsum(sizes) - sizes),
+        owners=tensor(line.owners),
     )
 
 
@@ -146,23 +202,25 @@ class _Line:
         self.rows: list[np.ndarray] = []
         self.sources: list[np.ndarray] = []
         self.targets: list[np.ndarray] = []
-        self._prompts: dict[Ids, np.ndarray] = {}
-        self._responses: dict[tuple[Ids, Ids], int] = {}
+        self.owners: list[int] = []
+        self._prompts: dict[tuple[int, Ids], np.ndarray] = {}
+        self._responses: dict[tuple[int, Ids, Ids], int] = {}
 
-    def add(self, prompt: Ids, response: Ids) -> int:
-        """Return the number of this response, laying out what the line does not hold yet."""
-        known = self._responses.get((prompt, response))
+    def add(self, scope: int, owner: int, prompt: Ids, response: Ids) -> int:
+        """Return the number of this response, laying out what the line does not hold yet within the scope."""
+        known = self._responses.get((scope, prompt, response))
         if known is not None:
             return known
-        before = self._prompts.get(prompt)
+        before = self._prompts.get((scope, prompt))
         if before is None:
-            before = self._prompts[prompt] = self._extend(prompt, 0)
+            before = self._prompts[scope, prompt] = self._extend(prompt, 0)
         after = self._extend(response[:-1], len(prompt))
         row = np.concatenate([before, after])
         self.rows.append(row)
         self.sources.append(row[len(prompt) - 1 :])
         self.targets.append(np.asarray(response, dtype=np.int64))
-        number = self._responses[prompt, response] = len(self.rows) - 1
+        self.owners.extend([owner] * (len(self.tokens) - len(self.owners)))
+        number = self._responses[scope, prompt, response] = len(self.rows) - 1
         return number
 
     def _extend(self, ids: Ids, position: int) -> np.ndarray:
@@ -175,12 +233,3 @@ class _Line:
 def _tokens(pairs: Sequence[Pair], group: Sequence[int]) -> int:
     responses = {response for index in group for response in (pairs[index].chosen, pairs[index].rejected)}
     return len(pairs[group[0]].prompt) + sum(len(response) - 1 for response in responses)
-
-
-def numeric(table: pa.Table, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Return the numeric columns among `names` as float64 [rows], booleans as 0 and 1, null as NaN."""
-    return {
-        name: np.asarray(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
-        for name in names
-        if not pa.types.is_string(table[name].type)
-    }

@@ -1,7 +1,7 @@
 """Checkpoints: everything the next step depends on, and nothing that can run code.
 
 The order of the pairs and the draws of dropout are pure functions of the seed and the step, so what has to be kept is
-the weights, the optimizer's moments and the number of steps done. They are safetensors and JSON, written beside the
+the trained weights, the optimizer's moments, what the objective has learned, and the number of steps done. They are safetensors and JSON, written beside the
 last checkpoint and renamed over it: a run killed at any moment goes on from a whole one, with the same losses to the
 bit on a CPU.
 """
@@ -10,34 +10,44 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from prefkit.errors import TrainError
+from prefkit.train.forward import Task
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import PreTrainedModel
 
 __all__ = ["Progress", "restore", "save", "writing"]
 
-_WEIGHTS, _MOMENTS, _FACTS = "weights.safetensors", "optimizer.safetensors", "checkpoint.json"
+_WEIGHTS, _MOMENTS, _STATE, _FACTS = (
+    "weights.safetensors",
+    "optimizer.safetensors",
+    "state.safetensors",
+    "checkpoint.json",
+)
 
 
 class Progress(NamedTuple):
     """How far a run has come."""
 
-    steps: int
+    steps: int = 0
     """Optimizer steps done."""
+    reliability: np.ndarray = np.zeros(0)
+    """[annotators] how far each is believed; empty unless the labels keep it."""
+    columns: Mapping[str, np.ndarray] = {}
+    """Columns that training itself has written: reference log-probs of the policy that the last phase left."""
 
 
-def save(
-    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, steps: int, key: str
-) -> None:
+def save(folder: Path, task: Task, optimizer: torch.optim.Optimizer, progress: Progress, key: str) -> None:
     """Write a checkpoint atomically. `key` is the identity of the run; only the same run may go on from it."""
+    from safetensors.numpy import save_file as save_arrays
     from safetensors.torch import save_file
 
     fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
@@ -45,34 +55,35 @@ def save(
         shutil.rmtree(leftover, ignore_errors=True)
     with writing(folder):
         fresh.mkdir(parents=True)
-        save_file({name: weight.detach().contiguous() for name, weight in _trained(model)}, fresh / _WEIGHTS)
-        save_file(_moments(model, optimizer), fresh / _MOMENTS)
-        (fresh / _FACTS).write_text(json.dumps({"steps": steps, "key": key}), encoding="utf-8")
+        save_file({name: weight.detach().contiguous() for name, weight in _trained(task)}, fresh / _WEIGHTS)
+        save_file(_moments(task, optimizer), fresh / _MOMENTS)
+        save_arrays({"reliability": progress.reliability, **progress.columns}, fresh / _STATE)
+        (fresh / _FACTS).write_text(json.dumps({"steps": progress.steps, "key": key}), encoding="utf-8")
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def restore(
-    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, key: str
-) -> Progress | None:
-    """Load the last whole checkpoint into model and optimizer; None where there is none.
+def restore(folder: Path, task: Task, optimizer: torch.optim.Optimizer, key: str) -> Progress:
+    """Load the last whole checkpoint into the task's weights and the optimizer; no steps where there is none.
 
     Raises TrainError if it belongs to a run with other settings, pairs or model.
     """
     import torch
     from safetensors import SafetensorError
+    from safetensors.numpy import load_file as load_arrays
     from safetensors.torch import load_file
 
     kept = next(
         (one for one in (folder, folder.with_name(folder.name + ".old")) if (one / _FACTS).is_file()), None
     )
     if kept is None:
-        return None
+        return Progress()
     try:
         facts = json.loads((kept / _FACTS).read_bytes())
         weights, moments = load_file(kept / _WEIGHTS), load_file(kept / _MOMENTS)
+        state = load_arrays(kept / _STATE)
         done, owner = int(facts["steps"]), facts["key"]
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         what = f"the checkpoint cannot be read: {str(error) or type(error).__name__}"
@@ -81,15 +92,12 @@ def restore(
         what = "the checkpoint in the output folder belongs to another run: other settings, pairs or model"
         raise TrainError(what, where=str(kept), hint="choose another output folder, or delete this one")
     with torch.no_grad():
-        for name, weight in _trained(model):
+        for name, weight in _trained(task):
             weight.copy_(weights[name])
-            state = optimizer.state[weight]
             for part in ("step", "exp_avg", "exp_avg_sq"):
-                loaded = moments[f"{part}/{name}"]
-                state[part] = (
-                    loaded if part == "step" and weight.device.type == "cpu" else loaded.to(weight.device)
-                )
-    return Progress(done)
+                if f"{part}/{name}" in moments:  # a weight that got no gradient has none
+                    optimizer.state[weight][part] = moments[f"{part}/{name}"].to(weight.device)
+    return Progress(done, state.pop("reliability"), state)
 
 
 @contextmanager
@@ -105,13 +113,14 @@ def writing(path: Path) -> Iterator[None]:
         raise TrainError(f"cannot write the model: {reason}", where=str(path), hint=hint) from error
 
 
-def _trained(model: PreTrainedModel) -> list[tuple[str, Tensor]]:
-    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+def _trained(task: Task) -> list[tuple[str, Tensor]]:
+    named = [(name, weight) for name, weight in task.model.named_parameters() if weight.requires_grad]
+    return [*named, *((f"head/{name}", weight) for name, weight in task.heads.items())]
 
 
-def _moments(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments(task: Task, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
         f"{part}/{name}": value.contiguous()
-        for name, weight in _trained(model)
+        for name, weight in _trained(task)
         for part, value in optimizer.state[weight].items()
     }

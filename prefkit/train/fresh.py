@@ -19,8 +19,8 @@ from prefkit.stage import Context
 from prefkit.stages.sample import Sample
 from prefkit.tables import last_content, message_tuples
 from prefkit.train.batches import pack, split_by_tokens
+from prefkit.train.forward import precision
 from prefkit.train.logps import log_probs
-from prefkit.train.loop import precision
 from prefkit.train.report import Measured
 from prefkit.train.settings import Evaluate, TrainPlacement
 from prefkit.train.tokenise import Pair
@@ -113,7 +113,7 @@ def divergence(
         if not isinstance(one, Failure)
     ]
     k1, k3 = np.zeros(len(rows)), np.zeros(len(rows))
-    for part in split_by_tokens(pairs, placement.micro_tokens):
+    for part in split_by_tokens(pairs, placement.room(policy.device.type)):
         packed = pack([pairs[index] for index in part], policy.device)
         with torch.no_grad(), precision(policy, placement):
             ratio = log_probs(policy, packed).tokens - log_probs(reference, packed).tokens

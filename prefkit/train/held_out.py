@@ -4,20 +4,17 @@ Pairs of the split `test` are read for what the objective says of them; their pr
 answers rated, once by the model that training starts from and once by the one it ends with.
 """
 
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from prefkit.engines import Engines, Model
 from prefkit.engines.weights import Loaded, load
 from prefkit.train import attention, fresh
-from prefkit.train.batches import numeric
-from prefkit.train.loop import Reading, Task, read
+from prefkit.train.loop import Reading, read
+from prefkit.train.prepare import Prepared
 from prefkit.train.report import Change, HeldOut, Measured, Samples, change, interval
-from prefkit.train.settings import TrainPlacement, TrainSettings
-from prefkit.train.tokenise import Pair, tokenise
+from prefkit.train.settings import TrainSettings
 
 __all__ = ["HeldOutRows", "Measurement"]
 
@@ -28,32 +25,31 @@ class Measurement(NamedTuple):
     reading: Reading | None
     drawn: fresh.Drawn | None
 
+    def summary(self) -> dict[str, float]:
+        """Return its means, for a line of a log."""
+        found = {}
+        if self.reading is not None:
+            found["accuracy"] = float(self.reading.accuracy.mean())
+            found["loss"] = float(self.reading.loss.mean())
+            found["reward_margin"] = float((self.reading.chosen_reward - self.reading.rejected_reward).mean())
+        if self.drawn is not None and self.drawn.scores is not None:
+            found["score"] = float(self.drawn.scores.values.mean())
+        return found
+
 
 class HeldOutRows:
     """The rows set aside, ready to be measured."""
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        table: pa.Table,
-        loaded: Loaded,
-        placement: TrainPlacement,
-        engines: Engines,
-    ) -> None:
-        self._settings, self._table, self._loaded = settings, table, loaded
-        self._placement, self._engines = placement, engines
+    def __init__(self, ready: Prepared, settings: TrainSettings, loaded: Loaded, engines: Engines) -> None:
+        self._ready, self._settings, self._loaded, self._engines = ready, settings, loaded, engines
 
     def measure(self, model: Model) -> Measurement:
         """Read the pairs with the network as it is now, and sample `model`, which is where it is saved."""
-        if not self._table.num_rows:
-            return Measurement(None, None)
-        columns = numeric(self._table, self._settings.objective.reads())
-        task = Task(self._loaded.network, self._settings.objective, columns, self._placement)
-        reading = read(task, self._pairs) if self._pairs else None
+        reading = read(self._ready.task, self._ready.told.pairs) if self._ready.told.pairs else None
         wanted = self._settings.evaluate
-        if wanted is None:
+        if wanted is None or not self._ready.table.num_rows:
             return Measurement(reading, None)
-        prompts = fresh.prompts_of(self._table, wanted.prompts)
+        prompts = fresh.prompts_of(self._ready.table, wanted.prompts)
         device = str(self._loaded.network.device)
         return Measurement(
             reading, fresh.draw(model, prompts, wanted, self._engines, device, self._settings.seed)
@@ -64,8 +60,8 @@ class HeldOutRows:
         one, other = before.reading, after.reading
         if one is None or other is None:
             return None
-        rows = [pair.row for pair in self._pairs]
-        prompts = self._table["prompt_id"].take(rows).to_pylist()
+        rows = [pair.row for pair in self._ready.told.pairs]
+        prompts = self._ready.table["prompt_id"].take(rows).to_pylist()
 
         def both(first: np.ndarray, second: np.ndarray) -> Change:
             return change(Measured(first, prompts), Measured(second, prompts))
@@ -90,7 +86,7 @@ class HeldOutRows:
         reference.set_attn_implementation(attention.NAME)
         self._loaded.network.eval()
         found = fresh.divergence(
-            self._loaded.network, reference, self._loaded.tokenizer, other.table, self._placement
+            self._loaded.network, reference, self._loaded.tokenizer, other.table, self._ready.task.placement
         )
         return Samples(
             prompts=len(other.table["prompt_id"].unique()),
@@ -102,8 +98,3 @@ class HeldOutRows:
             kl_k3=interval(found.k3),
             failed={"before": one.failed, "after": other.failed},
         )
-
-    @cached_property
-    def _pairs(self) -> list[Pair]:
-        told = tokenise(self._table, self._loaded.tokenizer, self._settings, self._loaded.context)
-        return list(told.pairs)

@@ -1,14 +1,19 @@
 """Log-probs of scored tokens: the head is applied to them alone, and never leaves all its logits in memory.
 
-Of a chunk of scored tokens the logits exist for a moment; what stays is one number a token. The backward pass computes
-them again, chunk by chunk: one more product with the head buys a memory that does not grow with the vocabulary times
-the batch. Log-softmax and the sums run in float32 whatever the model computes in, since bfloat16 has three digits.
+The log-prob of a token has a slope that does not depend on the loss: one-hot minus softmax. So the forward pass, while
+it has a chunk's probabilities in hand, takes them through the head once more and keeps one vector a token, which the
+backward pass only has to scale. The head's own gradient needs the probabilities again: those of the first chunks are
+kept, as many as ever fit a fixed buffer, and those of the others are made anew. So memory does not grow with the
+vocabulary times the batch, and a batch that fits pays three products with the head, as many as without chunks.
+
+Softmax and sums run in float32 whatever the model computes in, since bfloat16 has three digits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefkit.errors import TrainError
@@ -20,10 +25,25 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-__all__ = ["LogProbs", "check_model", "log_probs", "token_log_probs"]
+__all__ = [
+    "LogProbs",
+    "Uncertainty",
+    "check_model",
+    "chunks",
+    "head_of",
+    "log_probs",
+    "scored_hidden",
+    "sums",
+    "token_log_probs",
+    "uncertainty",
+]
 
-CHUNK_BYTES = 32 << 20
-"""Float32 logits of one chunk. 32 MiB is enough to keep the matrix products busy on a CPU and on a GPU."""
+CHUNK_BYTES = 24 << 20
+"""Float32 logits of one chunk on a CPU, where every block over 32 MiB is asked of the system, page by page."""
+GPU_CHUNK_BYTES = 512 << 20
+"""The same on a GPU, which is kept busy by long products only."""
+KEPT_CHUNKS = 8
+"""Of how many chunks the probabilities are kept for the backward pass."""
 
 
 class LogProbs(NamedTuple):
@@ -37,19 +57,39 @@ class LogProbs(NamedTuple):
 
 def log_probs(model: PreTrainedModel, packed: Packed) -> LogProbs:
     """Run the body once over the packed line and the head over the scored tokens. Differentiable."""
-    import torch
+    tokens = token_log_probs(scored_hidden(model, packed), head_of(model), packed.targets)
+    return LogProbs(tokens, sums(tokens, packed))
 
+
+def scored_hidden(model: PreTrainedModel, packed: Packed, embeddings: Tensor | None = None) -> Tensor:
+    """Return the hidden state that predicts each scored token, [scored, dim].
+
+    `embeddings` [1, tokens, dim] stand in for the embedded tokens where a gradient with respect to them is wanted.
+    """
     out = model.base_model(
-        input_ids=packed.tokens,
+        input_ids=packed.tokens if embeddings is None else None,
+        inputs_embeds=embeddings,
         position_ids=packed.positions,
         rows=packed.rows,
         use_cache=False,
         return_dict=True,
     )
-    hidden = out.last_hidden_state[0].index_select(0, packed.sources)
-    tokens = token_log_probs(hidden, model.get_output_embeddings().weight, packed.targets)
-    sums = torch.zeros_like(packed.sizes).index_add(0, packed.response, tokens)
-    return LogProbs(tokens, sums)
+    hidden: Tensor = out.last_hidden_state[0].index_select(0, packed.sources)
+    return hidden
+
+
+def head_of(model: PreTrainedModel) -> Tensor:
+    """Return the matrix that makes logits of hidden states, [vocab, dim]."""
+    weight: Tensor = model.get_output_embeddings().weight
+    return weight
+
+
+def sums(values: Tensor, packed: Packed) -> Tensor:
+    """Return the sum of a number per scored token over each distinct response, [responses], summed in float64."""
+    import torch
+
+    total = packed.sizes.new_zeros(len(packed.sizes), dtype=torch.float64)
+    return total.index_add(0, packed.response, values.double()).float()
 
 
 def token_log_probs(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
@@ -62,8 +102,34 @@ def token_log_probs(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     kind = hidden.device.type
     if torch.is_autocast_enabled(kind):
         hidden = hidden.to(torch.get_autocast_dtype(kind))
-    result: Tensor = _fused().apply(hidden, head, targets)  # type: ignore[no-untyped-call]
+    result: Tensor = _fused().apply(hidden, head, targets, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
     return result
+
+
+class Uncertainty(NamedTuple):
+    """How widely a model spreads its probability over the vocabulary, at some tokens. Both are float32 [tokens]."""
+
+    entropy: Tensor
+    """Nats."""
+    top: Tensor
+    """Share of the most likely tokens."""
+
+
+def uncertainty(hidden: Tensor, head: Tensor, *, most: int = 64, top: int = 10) -> Uncertainty:
+    """Return entropy and the mass of the `top` likeliest tokens at up to `most` scored tokens, evenly spaced.
+
+    Without gradient. They are for watching: sorting out the vocabulary at every token would cost as much as its
+    log-prob, and the mean of a sample tells as well.
+    """
+    import torch
+
+    step = -(-len(hidden) // most)
+    with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
+        logits = (hidden[::step] @ head.to(hidden.dtype).T).float()
+        p = logits.softmax(-1)
+        below = logits - logits.amax(-1, keepdim=True)
+        entropy = -p.amax(-1).log() - torch.linalg.vecdot(p, below)
+        return Uncertainty(entropy, p.topk(min(top, p.shape[-1]), -1).values.sum(-1))
 
 
 @cache
@@ -73,60 +139,87 @@ def _fused() -> type[torch.autograd.Function]:
 
     class Fused(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-            picked, scale = _forward(hidden, head, targets)
-            ctx.save_for_backward(hidden, head, targets, scale)
-            return picked - scale
+        def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, learn: bool) -> Tensor:
+            room = KEPT_CHUNKS if ctx.needs_input_grad[1] else 0
+            logps, slopes, kept = _forward(hidden, head, targets, learn, room)
+            ctx.save_for_backward(hidden, head, targets, slopes, *kept)
+            return logps
 
         @staticmethod
-        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
-            hidden, head, targets, scale = ctx.saved_tensors
-            for_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
-            return _backward(hidden, head, targets, scale, gradient, for_head), for_head, None
+        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+            hidden, head, targets, slopes, *kept = ctx.saved_tensors
+            weights = -gradient[:, None]
+            for_head = None
+            if ctx.needs_input_grad[1]:
+                for_head = _head_gradient((hidden * weights).to(hidden.dtype), hidden, head, targets, kept)
+            return (slopes * weights).to(hidden.dtype), for_head, None, None
 
     return Fused
 
 
-def _forward(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each target's logit, and the log of the sum of all exponentials. Both float32 [tokens]."""
+class _Scored(NamedTuple):
+    logps: Tensor
+    """Float32 [tokens]."""
+    slopes: Tensor | None
+    """-d log-prob / d hidden, [tokens, dim]."""
+    kept: list[Tensor]
+    """-d log-prob / d logits of the first chunks, [chunk, vocab]."""
+
+
+def _forward(hidden: Tensor, head: Tensor, targets: Tensor, learn: bool, room: int) -> _Scored:
     import torch
 
     small = head.to(hidden.dtype)
-    picked = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
-    scale = torch.empty_like(picked)
+    logps = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+    found = _Scored(logps, torch.empty_like(hidden) if learn else None, [])
     with torch.autocast(hidden.device.type, enabled=False):
-        for part in _chunks(len(targets), head.shape[0]):
-            logits = (hidden[part] @ small.T).float()
-            scale[part] = logits.logsumexp(-1)
-            picked[part] = logits.gather(-1, targets[part, None])[:, 0]
-    return picked, scale
+        for part in chunks(hidden, head):
+            logits = hidden[part] @ small.T
+            p = logits.softmax(-1, dtype=torch.float32)
+            logps[part] = _log_prob(logits, p, targets[part])
+            if found.slopes is not None:
+                miss = _miss(p, targets[part]).to(hidden.dtype)
+                found.slopes[part] = miss @ small
+                if len(found.kept) < room:
+                    found.kept.append(miss)
+    return found
 
 
-def _backward(
-    hidden: Tensor, head: Tensor, targets: Tensor, scale: Tensor, gradient: Tensor, for_head: Tensor | None
+def _log_prob(logits: Tensor, p: Tensor, targets: Tensor) -> Tensor:
+    """Return the log-prob of each target, float32, by way of the likeliest token, whose `p` never underflows."""
+    own = logits.gather(-1, targets[:, None])[:, 0]
+    return (own.float() - logits.amax(-1).float()) + p.amax(-1).log()
+
+
+def _miss(p: Tensor, targets: Tensor) -> Tensor:
+    """Return softmax minus one-hot, the slope of a log-prob in the logits but for its sign, in place of `p`."""
+    return p.scatter_add_(1, targets[:, None], -p.new_ones(len(targets), 1))
+
+
+def _head_gradient(
+    weighted: Tensor, hidden: Tensor, head: Tensor, targets: Tensor, kept: list[Tensor]
 ) -> Tensor:
-    """Return the gradient of `hidden`, and add that of `head` to `for_head`.
-
-    d log-prob / d logits is one-hot minus softmax, each row times its gradient.
-    """
+    """Return the gradient of `head`. `weighted` is `hidden`, each row times minus the gradient of its log-prob."""
     import torch
 
-    small = head.to(hidden.dtype)
-    for_hidden = torch.empty_like(hidden)
-    for part in _chunks(len(targets), head.shape[0]):
-        logits = (hidden[part] @ small.T).float()
-        logits.sub_(scale[part, None]).exp_().mul_(-gradient[part, None])
-        logits.scatter_add_(1, targets[part, None], gradient[part, None])
-        inner = logits.to(hidden.dtype)
-        for_hidden[part] = inner @ small
-        if for_head is not None:
-            for_head += inner.T @ hidden[part]
-    return for_hidden
+    small, gradient = head.to(hidden.dtype), torch.zeros_like(head)
+    for part, known in zip_longest(chunks(hidden, head), kept):
+        miss = known
+        if miss is None:
+            p = (hidden[part] @ small.T).softmax(-1, dtype=torch.float32)
+            miss = _miss(p, targets[part]).to(hidden.dtype)
+        if gradient.dtype == miss.dtype:
+            gradient.addmm_(miss.T, weighted[part])
+        else:
+            gradient += miss.T @ weighted[part]
+    return gradient
 
 
-def _chunks(tokens: int, vocab: int) -> Iterator[slice]:
-    size = max(1, CHUNK_BYTES // (4 * vocab))
-    return (slice(start, start + size) for start in range(0, tokens, size))
+def chunks(hidden: Tensor, head: Tensor) -> Iterator[slice]:
+    """Cut scored tokens into chunks whose logits may be in memory at once."""
+    allowed = CHUNK_BYTES if hidden.device.type == "cpu" else GPU_CHUNK_BYTES
+    size = max(1, allowed // (4 * head.shape[0]))
+    return (slice(start, start + size) for start in range(0, len(hidden), size))
 
 
 def check_model(model: PreTrainedModel, pair: Pair) -> None:

@@ -10,37 +10,26 @@ run before it touches the weights, with the ids of the rows that made it.
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from math import cos, pi
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from prefkit.errors import TrainError
-from prefkit.objectives import Costs, Objective, Pairs, Response
-from prefkit.train.batches import Batch, Packed, pack, split_by_tokens
-from prefkit.train.logps import log_probs
-from prefkit.train.settings import TrainPlacement, TrainSettings
+from prefkit.objectives import Costs, Rows
+from prefkit.train.batches import Batch, split_by_tokens, units
+from prefkit.train.forward import Forward, Task, columns_of, forward
+from prefkit.train.settings import TrainSettings
 from prefkit.train.tokenise import Pair
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import PreTrainedModel
 
-__all__ = ["Reading", "Step", "Task", "fit", "learning_rate", "make_optimizer", "precision", "read"]
-
-
-class Task(NamedTuple):
-    """What is trained on what: all that a step needs to know of the world."""
-
-    model: PreTrainedModel
-    objective: Objective
-    columns: Mapping[str, np.ndarray]
-    """Numeric columns of the whole table, [rows] each, addressed by `Pair.row`."""
-    placement: TrainPlacement = TrainPlacement()
+__all__ = ["Reading", "Step", "fit", "learning_rate", "make_optimizer", "read"]
 
 
 class Step(NamedTuple):
@@ -49,19 +38,23 @@ class Step(NamedTuple):
     number: int
     """From 0."""
     metrics: Mapping[str, float]
+    reliability: np.ndarray
+    """[annotators] how far each is believed after the step; empty unless the labels keep it."""
 
 
 class Reading(NamedTuple):
-    """What the policy and the objective say of pairs, without gradient. Every array is float64 [pairs]."""
+    """What the policy and the objective say of pairs, detached. Every array is float64 [pairs]."""
 
     chosen_logp: np.ndarray
     rejected_logp: np.ndarray
     chosen_tokens: np.ndarray
     rejected_tokens: np.ndarray
     loss: np.ndarray
+    extra: np.ndarray
     weight: np.ndarray
     chosen_reward: np.ndarray
     rejected_reward: np.ndarray
+    belief: np.ndarray
 
     @property
     def accuracy(self) -> np.ndarray:
@@ -78,41 +71,45 @@ def fit(
     settings: TrainSettings,
     optimizer: torch.optim.Optimizer,
     total: int,
+    reliability: np.ndarray | None = None,
 ) -> Iterator[Step]:
     """Yield one Step per batch. Raises TrainError when a loss or a gradient stops being finite.
 
     `optimizer` comes from `make_optimizer`; `total` is the number of steps of the whole run, over which the learning
-    rate falls.
+    rate falls; `reliability` is that of the last step, where a run goes on.
     """
     import torch
 
-    model = task.model
+    labels = task.objective.labels
+    if reliability is None or not len(reliability):
+        reliability = labels.start(_annotators(task))
     for batch in batches:
         began = time.perf_counter()
-        model.train()
+        task.model.train()
         torch.manual_seed(settings.seed + batch.step)
-        micro = split_by_tokens(batch.pairs, task.placement.micro_tokens)
-        known = _whole_step(task, batch.pairs, micro) if task.objective.reducer.two_pass else None
-        readings, tokens = [], 0
-        for part in micro:
-            pairs = [batch.pairs[index] for index in part]
-            packed = pack(pairs, model.device)
-            costs, said = _costs(task, pairs, packed)
-            _refuse_nonfinite(costs.loss, pairs, batch.step)
-            if known is None:
-                shares = task.objective.reducer(
-                    torch.zeros_like(costs.weight), costs.weight, len(batch.pairs)
-                )
-            else:
-                shares = known[part]
-            (costs.loss * shares).sum().backward()  # type: ignore[no-untyped-call]
-            readings.append(_reading(said, costs))
-            tokens += packed.tokens.shape[1]
-        rate = learning_rate(batch.step, total, settings)
-        norm = _update(task, optimizer, rate, settings.max_grad_norm, batch)
-        yield Step(
-            batch.step, _metrics(_joined(readings), batch, rate, norm, tokens, time.perf_counter() - began)
+        more = _more(task, batch.pairs, reliability)
+        micro = split_by_tokens(
+            batch.pairs, task.placement.room(task.model.device.type), listwise=task.objective.listwise()
         )
+        done = _backward(task, batch, micro, more)
+        rate = learning_rate(batch.step, total, settings)
+        norm = _update(optimizer, rate, settings.max_grad_norm, batch)
+        if labels.annotators:
+            reliability = labels.learn(reliability, _who(task, batch.pairs), done.reading.belief, batch.step)
+        seconds = time.perf_counter() - began
+        speed = {
+            "seconds": seconds,
+            "tokens_per_second": done.told["tokens"] / seconds,
+            "memory_mib": memory(),
+        }
+        metrics = {
+            **_metrics(done.reading, batch),
+            **done.told,
+            "grad_norm": norm,
+            "learning_rate": rate,
+            **speed,
+        }
+        yield Step(batch.step, metrics, reliability)
 
 
 def read(task: Task, pairs: Sequence[Pair]) -> Reading:
@@ -120,29 +117,25 @@ def read(task: Task, pairs: Sequence[Pair]) -> Reading:
     import torch
 
     task.model.eval()
-    micro = split_by_tokens(pairs, task.placement.micro_tokens)
+    reliability = task.objective.labels.start(_annotators(task))
+    micro = split_by_tokens(
+        pairs, task.placement.room(task.model.device.type), listwise=task.objective.listwise()
+    )
+    more = _more(task, pairs, reliability)
     with torch.no_grad():
-        parts = [[pairs[index] for index in part] for part in micro]
-        found = [_costs(task, part, pack(part, task.model.device)) for part in parts]
-    joined = _joined([_reading(said, costs) for costs, said in found])
-    back = np.argsort(np.concatenate([np.asarray(part) for part in micro]))
-    return Reading(*(field[back] for field in joined))
+        found = []
+        for part in micro:
+            said = _said(task, pairs, part, more)
+            found.append(_reading(said, task.objective(said.pairs)))
+    return _in_order(found, micro)
 
 
-def precision(model: PreTrainedModel, placement: TrainPlacement) -> AbstractContextManager[None]:
-    """Return the context to compute in: autocast to bfloat16, or plain float32."""
-    import torch
-
-    kind = model.device.type
-    half = placement.dtype == "bfloat16" or (placement.dtype == "auto" and kind == "cuda")
-    return torch.autocast(kind, torch.bfloat16, enabled=half)
-
-
-def make_optimizer(model: PreTrainedModel, settings: TrainSettings) -> torch.optim.AdamW:
+def make_optimizer(task: Task, settings: TrainSettings) -> torch.optim.AdamW:
     """Return AdamW with weight decay on matrices only."""
     import torch
 
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    trained = [weight for weight in task.model.parameters() if weight.requires_grad]
+    trained += list(task.heads.values())
     groups = [
         {"params": [weight for weight in trained if weight.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [weight for weight in trained if weight.ndim < 2], "weight_decay": 0.0},
@@ -160,46 +153,126 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
     return settings.learning_rate * factor
 
 
-def _whole_step(task: Task, pairs: Sequence[Pair], micro: Sequence[Sequence[int]]) -> Tensor:
-    """Return the coefficient of each row where it depends on the losses of all of them: one pass more."""
+class _Done(NamedTuple):
+    reading: Reading
+    told: Mapping[str, float]
+
+
+def memory() -> float:
+    """Return the most memory that was in use so far, MiB: of the GPU where there is one, else of the process."""
     import torch
 
-    losses, weights = (
-        torch.zeros(len(pairs), device=task.model.device),
-        torch.zeros(len(pairs), device=task.model.device),
-    )
-    with torch.no_grad():
-        for part in micro:
-            mine = [pairs[index] for index in part]
-            costs, _ = _costs(task, mine, pack(mine, task.model.device))
-            losses[part], weights[part] = costs.loss.float(), costs.weight.float()
-    return task.objective.reducer(losses, weights, len(pairs))
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def _costs(task: Task, pairs: Sequence[Pair], packed: Packed) -> tuple[Costs, Pairs]:
+def _backward(
+    task: Task, batch: Batch, micro: Sequence[Sequence[int]], more: Mapping[str, np.ndarray]
+) -> _Done:
+    """Add the step's gradient to the weights, micro-batch by micro-batch."""
     import torch
 
-    with precision(task.model, task.placement):
-        sums = log_probs(task.model, packed).responses
-    rows = [pair.row for pair in pairs]
-    known = {
-        name: torch.from_numpy(values[rows]).float().to(sums.device) for name, values in task.columns.items()
+    count = units(batch.pairs, listwise=task.objective.listwise())
+    known = _before(task, batch, micro, more)
+    columns = columns_of(task, batch.pairs, more, known.losses.device)
+    shares = task.objective.reducer(Rows(known.losses, columns, count))
+    readings, watched, tokens, loss = [], [], 0, 0.0
+    for part in micro:
+        said = _said(task, batch.pairs, part, more)
+        costs = task.objective(said.pairs)
+        _refuse_nonfinite(costs.loss + costs.extra, [batch.pairs[index] for index in part], batch.step)
+        step = (shares[part] * costs.weight * costs.loss).sum() + costs.extra.sum() / count
+        if said.embeddings is not None:
+            squares = _squares(costs, said, keep=True)
+            step = step + task.objective.penalty(squares, known.mean_square).sum() / count
+        step.backward()  # type: ignore[no-untyped-call]
+        readings.append(_reading(said, costs))
+        watched.append(said.uncertainty)
+        tokens, loss = tokens + said.tokens, loss + float(step.detach())
+    told = {
+        "loss": loss,
+        "entropy": float(torch.cat([one.entropy for one in watched]).mean()),
+        "top10_mass": float(torch.cat([one.top for one in watched]).mean()),
+        "tokens": tokens,
     }
-    said = Pairs(
-        Response(sums[packed.chosen], packed.sizes[packed.chosen], known.get("ref_chosen_logp")),
-        Response(sums[packed.rejected], packed.sizes[packed.rejected], known.get("ref_rejected_logp")),
-        known,
+    return _Done(_in_order(readings, micro), told)
+
+
+class _Before(NamedTuple):
+    """What has to be known of the whole step before its first backward pass."""
+
+    losses: Tensor
+    """[pairs]; zeros where nothing depends on them."""
+    mean_square: float
+    """Mean squared norm of the gradient at the embeddings."""
+
+
+def _before(
+    task: Task, batch: Batch, micro: Sequence[Sequence[int]], more: Mapping[str, np.ndarray]
+) -> _Before:
+    import torch
+
+    losses = torch.zeros(len(batch.pairs), device=task.model.device)
+    penalty, squares = task.objective.penalty, 0.0
+    if not task.objective.reducer.two_pass and not penalty.active:
+        return _Before(losses, 0.0)
+    with torch.set_grad_enabled(penalty.active):
+        for part in micro:
+            said = _said(task, batch.pairs, part, more)
+            costs = task.objective(said.pairs)
+            losses[part] = costs.loss.detach().float()
+            squares += float(_squares(costs, said, keep=False).sum()) if penalty.active else 0.0
+    return _Before(losses, squares / len(batch.pairs))
+
+
+def _squares(costs: Costs, said: Forward, *, keep: bool) -> Tensor:
+    """Return the squared norm of the gradient of each pair's loss at its input embeddings, [pairs]."""
+    import torch
+
+    assert said.embeddings is not None
+    (slope,) = torch.autograd.grad(costs.loss.sum(), said.embeddings, create_graph=keep, retain_graph=keep)
+    each = slope[0].float().square().sum(-1)
+    return each.new_zeros(len(costs.loss)).index_add(0, said.packed.owners, each)
+
+
+def _said(task: Task, pairs: Sequence[Pair], part: Sequence[int], more: Mapping[str, np.ndarray]) -> Forward:
+    mean = float(np.mean([len(pair.chosen) for pair in pairs]))
+    return forward(
+        task,
+        [pairs[index] for index in part],
+        {name: values[list(part)] for name, values in more.items()},
+        mean,
     )
-    return task.objective(said), said
 
 
-def _reading(said: Pairs, costs: Costs) -> Reading:
-    fields = (said.chosen.logp, said.rejected.logp, said.chosen.tokens, said.rejected.tokens, *costs)
+def _more(task: Task, pairs: Sequence[Pair], reliability: np.ndarray) -> Mapping[str, np.ndarray]:
+    if not task.objective.labels.annotators:
+        return {}
+    return {"reliability": reliability[_who(task, pairs)]}
+
+
+def _who(task: Task, pairs: Sequence[Pair]) -> np.ndarray:
+    """Return each row's annotator; all rows have the same one where they do not say."""
+    if "annotator" not in task.columns:
+        return np.zeros(len(pairs), dtype=np.int64)
+    return task.columns["annotator"][[pair.row for pair in pairs]].astype(np.int64)
+
+
+def _annotators(task: Task) -> int:
+    return int(task.columns["annotator"].max()) + 1 if "annotator" in task.columns else 1
+
+
+def _reading(said: Forward, costs: Costs) -> Reading:
+    chosen, rejected = said.pairs.chosen, said.pairs.rejected
+    fields = (chosen.whole_logp, rejected.whole_logp, chosen.whole_tokens, rejected.whole_tokens, *costs)
     return Reading(*(field.detach().double().cpu().numpy() for field in fields))
 
 
-def _joined(readings: Sequence[Reading]) -> Reading:
-    return Reading(*(np.concatenate(fields) for fields in zip(*readings, strict=True)))
+def _in_order(readings: Sequence[Reading], micro: Sequence[Sequence[int]]) -> Reading:
+    """Join the readings of micro-batches, in the order of the step's pairs."""
+    back = np.argsort(np.concatenate([np.asarray(part) for part in micro]))
+    return Reading(*(np.concatenate(fields)[back] for fields in zip(*readings, strict=True)))
 
 
 def _refuse_nonfinite(loss: Tensor, pairs: Sequence[Pair], step: int) -> None:
@@ -211,14 +284,11 @@ def _refuse_nonfinite(loss: Tensor, pairs: Sequence[Pair], step: int) -> None:
         raise _stopped("the loss", step, names)
 
 
-def _update(
-    task: Task, optimizer: torch.optim.Optimizer, rate: float, longest: float | None, batch: Batch
-) -> float:
+def _update(optimizer: torch.optim.Optimizer, rate: float, longest: float | None, batch: Batch) -> float:
     import torch
 
-    norm = float(
-        torch.nn.utils.clip_grad_norm_(task.model.parameters(), float("inf") if longest is None else longest)
-    )
+    trained = [weight for group in optimizer.param_groups for weight in group["params"]]
+    norm = float(torch.nn.utils.clip_grad_norm_(trained, float("inf") if longest is None else longest))
     if not np.isfinite(norm):
         raise _stopped("the gradient", batch.step, [pair.id for pair in batch.pairs])
     for group in optimizer.param_groups:
@@ -237,22 +307,18 @@ def _stopped(what: str, step: int, names: Sequence[str]) -> TrainError:
     )
 
 
-def _metrics(
-    said: Reading, batch: Batch, rate: float, norm: float, tokens: int, seconds: float
-) -> Mapping[str, float]:
+def _metrics(said: Reading, batch: Batch) -> dict[str, float]:
     return {
         "step": batch.step,
         "epoch": batch.epoch,
-        "loss": float(np.mean(said.weight * said.loss)),
+        "phase": batch.phase,
         "accuracy": float(said.accuracy.mean()),
         "reward_margin": float(np.mean(said.chosen_reward - said.rejected_reward)),
+        "belief": float(said.belief.mean()),
         "chosen_logp": float(said.chosen_logp.mean()),
         "rejected_logp": float(said.rejected_logp.mean()),
         "chosen_logp_per_token": float(said.chosen_logp.sum() / said.chosen_tokens.sum()),
         "rejected_logp_per_token": float(said.rejected_logp.sum() / said.rejected_tokens.sum()),
-        "grad_norm": norm,
-        "learning_rate": rate,
         "pairs": len(batch.pairs),
-        "tokens": tokens,
-        "seconds": seconds,
+        "padding": 0.0,
     }

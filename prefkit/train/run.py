@@ -1,7 +1,9 @@
 """A training run: from pair rows to a trained model, a record of every step, and a report.
 
     out/model/           weights as safetensors, tokenizer: opens with `from_pretrained`
+    out/adapter/         with `lora`, the adapters alone: opens with peft
     out/metrics.jsonl    one line a step
+    out/evaluations.jsonl  one line an evaluation on the way, where they are asked for
     out/report.json      every number the run measured; out/report.md, the same to read
     out/checkpoint/      while it runs; a run that was interrupted goes on from it
 
@@ -11,9 +13,12 @@ stands in the folder; asked for something else, it refuses to mix.
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,18 +26,34 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from prefkit.engines import Engines, Model
-from prefkit.engines.chat import reference_fingerprint
 from prefkit.engines.weights import Loaded, identity, load
 from prefkit.errors import TrainError
 from prefkit.identity import canonical, digest, hash_json
 from prefkit.train import attention, checkpoint
-from prefkit.train.batches import batches, numeric, total_steps
+from prefkit.train.adapters import lend_without, merged, save_adapter, wrap
+from prefkit.train.batches import Batch, schedule
+from prefkit.train.forward import Task
+from prefkit.train.heads import make_heads, merged_heads
 from prefkit.train.held_out import HeldOutRows
 from prefkit.train.logps import check_model
-from prefkit.train.loop import Task, fit, make_optimizer
+from prefkit.train.loop import Step, fit, make_optimizer
+from prefkit.train.prepare import (
+    REFERENCE,
+    Lend,
+    Prepared,
+    check_reference,
+    lend,
+    prepare,
+    reference_sums,
+)
 from prefkit.train.report import Report, render, thin
 from prefkit.train.settings import TrainPlacement, TrainSettings
-from prefkit.train.tokenise import Pair, Tokenised, tokenise
+from prefkit.train.trackers import track
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 __all__ = ["Event", "TrainResult", "run"]
 
@@ -83,23 +104,18 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     progress(Event("prepare", 0, 1))
     loaded = _load(settings.model, placement)
-    _check_reference(settings, pairs, loaded, placement)
-    parts = _split(pairs)
-    told = _tokenised(parts.trained, loaded, settings)
-    task = _task(settings, parts.trained, loaded, placement)
-    check_model(loaded.network, told.pairs[0])
-    rest = HeldOutRows(settings, parts.held_out, loaded, placement, engines)
+    check_reference(settings, pairs, loaded, placement)
+    work = _prepare(settings, _split(pairs), loaded, placement, engines)
     progress(Event("evaluate before", 0, 1))
-    before = rest.measure(settings.model)
-    work = _Work(task, told.pairs, parts.trained, settings, key)
-    history = _train(work, out, progress)
-    _save(loaded, out / "model")
+    before = work.held_out.measure(settings.model)
+    history = _train(work, out, key, progress)
+    _save(work, out / "model")
     progress(Event("evaluate after", 0, 1))
-    after = rest.measure(model)
-    report = _report(work, told, history).model_copy(
+    after = work.held_out.measure(model)
+    report = _report(work, key, history).model_copy(
         update={
-            "held_out": rest.compare(before, after),
-            "samples": rest.compare_samples(before, after),
+            "held_out": work.held_out.compare(before, after),
+            "samples": work.held_out.compare_samples(before, after),
         }
     )
     _write(out / "report.md", render(report))
@@ -111,31 +127,76 @@ def run(
 class _Work(NamedTuple):
     """What the steps need."""
 
-    task: Task
-    pairs: Sequence[Pair]
-    table: pa.Table
+    loaded: Loaded
+    ready: Prepared
     settings: TrainSettings
-    key: str
+    held_out: HeldOutRows
+    adapters: "PeftModel | None"
 
 
-def _report(work: _Work, told: Tokenised, history: Sequence[Mapping[str, float]]) -> Report:
+def _prepare(
+    settings: TrainSettings, parts: "_Parts", loaded: Loaded, placement: TrainPlacement, engines: Engines
+) -> _Work:
+    """Make rows and network ready. Everything that asks the reference as it is now happens here, before any step."""
+    adapters = None if settings.lora is None else wrap(loaded.network, settings.lora, settings.seed)
+    heads = make_heads(settings.objective, loaded.network, settings.seed)
+    reference = _reference(settings, loaded, placement, adapters)
+    task = Task(loaded.network, settings.objective, {}, placement, heads, reference)
+    ready = prepare(task, parts.trained, loaded, settings)
+    if not ready.told.pairs:
+        reasons = ", ".join(f"{name}: {count}" for name, count in ready.told.notes.items())
+        what = f"no pair is left to train on ({reasons or 'the table is empty'})"
+        raise TrainError(what, hint="look at the pairs with `prefkit show`")
+    check_model(loaded.network, ready.told.pairs[0])
+    rest = HeldOutRows(prepare(task, parts.held_out, loaded, settings), settings, loaded, engines)
+    return _Work(loaded, ready, settings, rest, adapters)
+
+
+def _reference(
+    settings: TrainSettings, loaded: Loaded, placement: TrainPlacement, adapters: "PeftModel | None"
+) -> Lend:
+    """Return what lends the reference.
+
+    That is another model, the policy without its adapters, a frozen copy, or, where only what stands before the first
+    step asks for it, the policy itself.
+    """
+    live = any(term.reference for term in settings.objective.terms())
+    if live and settings.update_reference:
+        what = "the objective reads the reference's whole distribution, which phases cannot update"
+        raise TrainError(what, hint="leave out `update_reference`, or the pieces that need it")
+    if settings.reference is None and adapters is not None:
+        return lend_without(adapters, loaded.network)
+    if settings.reference is None and not live:
+        return lend(loaded.network)
+
+    @cache
+    def other() -> "PreTrainedModel":
+        return _load(settings.reference or settings.model, placement).network.requires_grad_(False)
+
+    def lent() -> "AbstractContextManager[PreTrainedModel]":
+        return lend(other())()
+
+    return lent
+
+
+def _report(work: _Work, key: str, history: Sequence[Mapping[str, float]]) -> Report:
     """Return what the steps alone tell."""
     import torch
 
     losses = [metrics["loss"] for metrics in history]
-    placement = work.task.placement
+    task = work.ready.task
     return Report(
-        key=work.key,
+        key=key,
         model=work.settings.model.id,
         objective=work.settings.objective.describe(),
         settings=canonical(work.settings),
         placement={
-            "device": str(work.task.model.device),
-            "dtype": placement.dtype,
+            "device": str(task.model.device),
+            "dtype": task.placement.dtype,
             "torch": torch.__version__,
         },
-        pairs=len(told.pairs),
-        notes=told.notes,
+        pairs=len(work.ready.told.pairs),
+        notes=work.ready.told.notes,
         steps=len(history),
         seconds=sum(metrics["seconds"] for metrics in history),
         tokens=int(sum(metrics["tokens"] for metrics in history)),
@@ -175,75 +236,73 @@ def _load(model: Model, placement: TrainPlacement) -> Loaded:
     return loaded
 
 
-def _task(settings: TrainSettings, table: pa.Table, loaded: Loaded, placement: TrainPlacement) -> Task:
-    return Task(loaded.network, settings.objective, numeric(table, settings.objective.reads()), placement)
-
-
-def _tokenised(table: pa.Table, loaded: Loaded, settings: TrainSettings) -> Tokenised:
-    told = tokenise(table, loaded.tokenizer, settings, loaded.context)
-    cut = sum(count for name, count in told.notes.items() if name.startswith("truncated/"))
-    if cut and settings.objective.needs_reference():
-        what = (
-            f"{cut} pairs were cut to `max_length`, and their reference log-probs are of the whole responses"
-        )
-        raise TrainError(what, hint="set `truncate: drop`, or raise `max_length`")
-    if not told.pairs:
-        reasons = ", ".join(f"{name}: {count}" for name, count in told.notes.items()) or "the table is empty"
-        raise TrainError(
-            f"no pair is left to train on ({reasons})", hint="look at the pairs with `prefkit show`"
-        )
-    return told
-
-
-def _check_reference(
-    settings: TrainSettings, pairs: pa.Table, loaded: Loaded, placement: TrainPlacement
-) -> None:
-    """Raise TrainError unless the stored reference log-probs are those of the model that training starts from."""
-    if not settings.objective.needs_reference():
-        return
-    half = placement.dtype == "bfloat16" or (
-        placement.dtype == "auto" and loaded.network.device.type == "cuda"
-    )
-    dtypes = ("torch.bfloat16", "torch.float32") if half else ("torch.float32",)
-    wanted = {reference_fingerprint(loaded.tokenizer, identity(settings.model), dtype) for dtype in dtypes}
-    found = pc.unique(pairs["ref_fingerprint"]).to_pylist()
-    if len(found) == 1 and found[0] in wanted:
-        return
-    kinds = f"{len(found)} different makers" if len(found) > 1 else f"'{found[0]}'"
-    raise TrainError(
-        f"the reference log-probs come from {kinds}, not from model '{settings.model.id}' as it is trained",
-        where="column 'ref_fingerprint'",
-        hint="let the `reference` stage name the model that `train` starts from, on the same device and dtype",
-    )
-
-
-def _train(work: _Work, out: Path, progress: Progress) -> list[Mapping[str, float]]:
+def _train(work: _Work, out: Path, key: str, progress: Progress) -> list[Mapping[str, float]]:
     """Run the steps that are missing; return the metrics of all of them."""
-    model, settings = work.task.model, work.settings
-    optimizer = make_optimizer(model, settings)
-    resumed = checkpoint.restore(out / "checkpoint", model, optimizer, work.key)
-    done = resumed.steps if resumed else 0
-    total = total_steps(len(work.pairs), settings)
+    task, settings = work.ready.task, work.settings
+    optimizer = make_optimizer(task, settings)
+    resumed = checkpoint.restore(out / "checkpoint", task, optimizer, key)
+    plan = schedule(work.ready.told.pairs, settings, work.ready.table)
     metrics = out / "metrics.jsonl"
-    history = [json.loads(line) for line in _lines(metrics)[:done]]
+    history = [json.loads(line) for line in _lines(metrics)[: resumed.steps]]
     _write(metrics, "".join(json.dumps(line) + "\n" for line in history))
-    steps = fit(work.task, batches(work.pairs, settings, work.table, done), settings, optimizer, total)
-    with metrics.open("a", encoding="utf-8") as file:
-        for step in steps:
+    tracker = track(task.placement.log_to, out, canonical(settings))
+    with metrics.open("a", encoding="utf-8") as file, tracker as send:
+        for step, now in _steps(work, plan, optimizer, resumed):
+            done = step.number + 1
             history.append(step.metrics)
             file.write(json.dumps(step.metrics) + "\n")
             file.flush()
-            progress(Event("train", step.number + 1, total, step.metrics))
-            if (step.number + 1) % work.task.placement.checkpoint_every == 0 or step.number + 1 == total:
-                checkpoint.save(out / "checkpoint", model, optimizer, step.number + 1, work.key)
+            send(step.metrics)
+            progress(Event("train", done, len(plan), step.metrics))
+            if done % task.placement.checkpoint_every == 0 or done == len(plan):
+                kept = {name: now.columns[name] for name in REFERENCE if settings.update_reference}
+                so_far = checkpoint.Progress(done, step.reliability, kept)
+                checkpoint.save(out / "checkpoint", now, optimizer, so_far, key)
+            every = settings.evaluate.every if settings.evaluate else None
+            if every and done % every == 0 and done < len(plan):
+                _evaluate(work, out, done, progress)
     return history
 
 
-def _save(loaded: Loaded, folder: Path) -> None:
+def _steps(
+    work: _Work, plan: Sequence[Batch], optimizer: "torch.optim.Optimizer", resumed: checkpoint.Progress
+) -> Iterator[tuple[Step, Task]]:
+    """Yield the steps that are missing, each with the task it was done on: a phase may have its own reference."""
+    task, settings, reliability = work.ready.task, work.settings, resumed.reliability
+    task = task._replace(columns={**task.columns, **resumed.columns})
+    for phase, group in groupby(plan[resumed.steps :], key=lambda batch: batch.phase):
+        batches = list(group)
+        begins = batches[0].step > 0 and plan[batches[0].step - 1].phase != phase
+        if settings.update_reference and begins:
+            policy = task._replace(reference=lend(task.model))
+            task = task._replace(columns={**task.columns, **reference_sums(policy, work.ready.told.pairs)})
+        for step in fit(task, batches, settings, optimizer, len(plan), reliability):
+            reliability = step.reliability
+            yield step, task
+
+
+def _evaluate(work: _Work, out: Path, done: int, progress: Progress) -> None:
+    """Measure the policy as it is and add a line to `evaluations.jsonl`."""
+    progress(Event("evaluate", done, 1))
+    folder = out / "evaluated"
+    _save(work, folder)
+    found = work.held_out.measure(Model(id=str(folder)))
+    shutil.rmtree(folder)
+    with (out / "evaluations.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": done, **found.summary()}) + "\n")
+
+
+def _save(work: _Work, folder: Path) -> None:
+    loaded = work.loaded
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
-    with checkpoint.writing(folder):
-        loaded.network.save_pretrained(fresh)
+    task = work.ready.task
+    with checkpoint.writing(folder), merged_heads(task.objective, loaded.network, task.heads):
+        if work.adapters is None:
+            loaded.network.save_pretrained(fresh)
+        else:
+            loaded.network.save_pretrained(fresh, state_dict=merged(loaded.network))
+            save_adapter(work.adapters, folder.with_name("adapter"))
         loaded.tokenizer.save_pretrained(fresh)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)

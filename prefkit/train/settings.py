@@ -15,11 +15,13 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     field_validator,
+    model_validator,
 )
 
 from prefkit.engines import Model
 from prefkit.objectives import Objective
 from prefkit.stages.score import Score
+from prefkit.train.adapters import Lora
 
 __all__ = ["Evaluate", "TrainPlacement", "TrainSettings"]
 
@@ -39,6 +41,8 @@ class Evaluate(BaseModel):
     """0 is greedy decoding, which shows the least of what training moved."""
     max_tokens: PositiveInt = 256
     """Longest sample."""
+    every: PositiveInt | None = None
+    """Optimizer steps between evaluations on the way; left out, only before and after."""
     score: Score | None = None
     """Settings of a `score` stage that rates the samples; left out, only the distance to the reference is measured."""
 
@@ -87,8 +91,26 @@ class TrainSettings(BaseModel):
     """What happens to a longer pair: it is dropped, loses the start of its prompt, or the end of its responses."""
     order: Literal["auto", "shuffled"] = "auto"
     """`auto` obeys the columns `phase` and `rank` where the pairs have them; otherwise a seeded shuffle."""
+    phase_epochs: tuple[PositiveFloat, ...] | None = None
+    """Passes over the pairs of each `phase`, one phase after the other, instead of `epochs`."""
+    update_reference: bool = False
+    """Whether each phase after the first is trained against the policy that the one before left."""
+    reference: Model | None = None
+    """The reference, where it is not the model that training starts from."""
+    lora: Lora | None = None
+    """Train low-rank adapters instead of all weights; the reference is the model without them."""
     evaluate: Evaluate | None = None
     """Fresh samples before and after; left out, none are drawn."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainSettings":
+        if self.phase_epochs is not None and (self.steps is not None or self.epochs != 1):
+            raise ValueError("`phase_epochs` says how long a run is: leave out `steps` and `epochs`")
+        if self.phase_epochs is not None and self.order == "shuffled":
+            raise ValueError("`phase_epochs` needs the phases in order: leave out `order: shuffled`")
+        if self.update_reference and self.phase_epochs is None:
+            raise ValueError("`update_reference` needs `phase_epochs`")
+        return self
 
 
 class TrainPlacement(BaseModel):
@@ -100,11 +122,23 @@ class TrainPlacement(BaseModel):
     """`cpu`, `cuda`, `cuda:1`; `auto` takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of activations; weights and optimizer state stay float32. `auto`: bfloat16 on a GPU, else float32."""
-    micro_tokens: PositiveInt = 8192
-    """Tokens in memory at once; at least one prompt with its responses."""
+    micro_tokens: PositiveInt | None = None
+    """Tokens in memory at once, at least one prompt with its responses; left out, 2,048 on a CPU, else 16,384."""
     threads: PositiveInt | None = None
     """CPU threads of torch; left out, as the environment says."""
     checkpoint_every: PositiveInt = 200
     """Optimizer steps between checkpoints."""
     recompute: bool = False
     """Forget activations and compute them again in the backward pass: less memory, a third more work."""
+    compile: bool = False
+    """Compile the network's layers: slower to begin, faster on a GPU."""
+    log_to: Literal["tensorboard", "wandb", "trackio"] | None = None
+    """Where the metrics go besides `metrics.jsonl`."""
+
+    def room(self, device: str) -> int:
+        """Return how many tokens are in memory at once on a type of device."""
+        return self.micro_tokens or (2048 if device == "cpu" else 16_384)
+
+    def half(self, device: str) -> bool:
+        """Return whether activations are bfloat16 on a type of device."""
+        return self.dtype == "bfloat16" or (self.dtype == "auto" and device == "cuda")

@@ -6,22 +6,33 @@ compute them once. Nothing is shortened or left out without a count.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from prefkit.engines import Conversation, Failure
-from prefkit.engines.chat import Encoded, encode_all
+from prefkit.engines.chat import Encoded, encode_all, offsets
+from prefkit.objectives import SIDES, Mask
 from prefkit.tables import message_tuples
 from prefkit.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Pair", "Tokenised", "tokenise"]
+__all__ = ["Pair", "Tokenised", "Weighted", "tokenise"]
 
 Ids = tuple[int, ...]
+
+
+class Weighted(NamedTuple):
+    """What a mask says of one side of a pair: float64 [response tokens] each."""
+
+    tokens: np.ndarray
+    """Weights of log-probs."""
+    terms: np.ndarray
+    """Weights of masked token terms."""
 
 
 class Pair(NamedTuple):
@@ -33,6 +44,10 @@ class Pair(NamedTuple):
     prompt: Ids
     chosen: Ids
     rejected: Ids
+    cut: bool = False
+    """Whether something was left out of it, so that log-probs of the whole are not its own."""
+    masks: tuple[Weighted, Weighted] | None = None
+    """Of chosen and of rejected; None where every token counts."""
 
 
 class Tokenised(NamedTuple):
@@ -49,13 +64,16 @@ def tokenise(
     """Encode every pair and cut it to length.
 
     `limit` is the model's own longest input; `settings.max_length` may be shorter. Pairs whose responses are the same
-    tokens, before or after cutting, have a zero gradient and a loss of log 2: they are dropped with a count.
+    tokens, before or after cutting, have a zero gradient and a loss of log 2, and so have pairs none of whose tokens
+    the objective's mask keeps: they are dropped with a count.
     """
     bounds = [bound for bound in (limit, settings.max_length) if bound is not None]
     longest = min(bounds) if bounds else None
     notes: Counter[str] = Counter()
     kept = []
-    encoded = zip(_sides(pairs, "chosen", tokenizer), _sides(pairs, "rejected", tokenizer), strict=True)
+    sides = _conversations(pairs, "chosen"), _conversations(pairs, "rejected")
+    encoded = zip(*(encode_all(tokenizer, side) for side in sides), strict=True)
+    masked = _masked(pairs, tokenizer, settings.objective.mask)
     for row, (name, (one, other)) in enumerate(zip(pairs["id"].to_pylist(), encoded, strict=True)):
         if isinstance(one, Failure) or isinstance(other, Failure):
             notes["dropped/no-template"] += 1
@@ -64,6 +82,8 @@ def tokenise(
         reason = _unusable(pair, tuple(other.prompt_ids))
         if reason is None and longest is not None and _length(pair) > longest:
             pair, reason = _cut(pair, longest, settings.truncate, notes)
+        if reason is None and masked is not None:
+            pair, reason = masked(pair, (sides[0][row], one), (sides[1][row], other))
         if reason is None:
             kept.append(pair)
         else:
@@ -71,10 +91,35 @@ def tokenise(
     return Tokenised(kept, notes)
 
 
-def _sides(pairs: pa.Table, side: str, tokenizer: "PreTrainedTokenizerBase") -> Sequence[Encoded | Failure]:
+def _conversations(pairs: pa.Table, side: str) -> list[Conversation]:
     tools = pairs["tools"].to_pylist() if "tools" in pairs.column_names else [None] * pairs.num_rows
     sides = zip(message_tuples(pairs["prompt"]), message_tuples(pairs[side]), tools, strict=True)
-    return encode_all(tokenizer, [Conversation(prompt, response, tool) for prompt, response, tool in sides])
+    return [Conversation(prompt, response, tool) for prompt, response, tool in sides]
+
+
+_Said = tuple[Conversation, Encoded]
+_Masked = Callable[[Pair, _Said, _Said], tuple[Pair, str | None]]
+
+
+def _masked(pairs: pa.Table, tokenizer: "PreTrainedTokenizerBase", mask: Mask) -> _Masked | None:
+    """Return what puts the mask on a pair, or says why the pair is of no use; None where every token counts."""
+    if not mask.reads():
+        return None
+    spans = {side: pairs[f"{side}_spans"] for side in SIDES}
+
+    def put(pair: Pair, *said: _Said) -> tuple[Pair, str | None]:
+        found = []
+        for side, ids, (conversation, encoded) in zip(SIDES, (pair.chosen, pair.rejected), said, strict=True):
+            where = offsets(tokenizer, conversation, encoded)
+            if isinstance(where, Failure):
+                return pair, "no-offsets"
+            marked = spans[side][pair.row].as_py() or []
+            where = where[: len(ids)]
+            found.append(Weighted(mask.tokens(marked, where, side), mask.term_tokens(marked, where, side)))
+        reason = None if any(one.tokens.any() for one in found) else "nothing-marked"
+        return pair._replace(masks=(found[0], found[1])), reason
+
+    return put
 
 
 def _length(pair: Pair) -> int:
@@ -97,11 +142,11 @@ def _cut(pair: Pair, longest: int, side: str, notes: Counter[str]) -> tuple[Pair
         if room < 1:
             return pair, "no-room-for-prompt"
         notes["truncated/prompt"] += 1
-        return pair._replace(prompt=pair.prompt[-room:]), None
+        return pair._replace(prompt=pair.prompt[-room:], cut=True), None
     room = longest - len(pair.prompt)
     if room < 1:
         return pair, "no-room-for-response"
-    pair = pair._replace(chosen=pair.chosen[:room], rejected=pair.rejected[:room])
+    pair = pair._replace(chosen=pair.chosen[:room], rejected=pair.rejected[:room], cut=True)
     if pair.chosen == pair.rejected:
         return pair, "same-tokens-after-cut"
     notes["truncated/response"] += 1

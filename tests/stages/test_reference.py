@@ -3,7 +3,7 @@ import pytest
 
 from prefkit.engines import Engines, Failure, LogProb, Model
 from prefkit.engines.fake import FakeEngine
-from prefkit.errors import EngineError
+from prefkit.errors import ContractError, EngineError
 from prefkit.stages.reference import Reference
 from prefkit.testing import check_stage, run_stage
 
@@ -89,3 +89,47 @@ def test_a_pair_too_long_for_the_model_fails_or_is_dropped_and_counted(pairs):
     dropped = run_stage(stage, pairs, engines=engines)
     assert (dropped.failed, dropped.notes) == ([], {"dropped/too-long": 1})
     assert check_stage(stage, pairs, engines=engines)["id"].to_pylist() == ["a", "c"]
+
+
+def test_earlier_policies_are_kept_latest_first_and_leave_the_reference_alone(make_pairs):
+    pairs = make_pairs(chosen=["a", "bb"], rejected=["ccc", "dddd"], ref_chosen_logp=[-9.0, -9.0])
+    engines = Engines({"old": Counts(), "new": Counts()})
+    for name in ("old", "new"):
+        stage = Reference(model=Model(id=name), history=True)
+        assert set(stage.writes()) == {"ref_history"}
+        pairs = check_stage(stage, pairs, engines=engines)
+    assert pairs["ref_history"][1].as_py() == [
+        {"model": f"print of {name}", "chosen_logp": -2.0, "rejected_logp": -4.0} for name in ("new", "old")
+    ]
+    assert pairs["ref_chosen_logp"].to_pylist() == [-9.0, -9.0]
+    assert "ref_fingerprint" not in pairs.column_names
+
+
+def test_a_policy_is_in_the_history_once(make_pairs):
+    stage, engines = Reference(model=MODEL, history=True), Engines({"m": Counts()})
+    once = run_stage(stage, make_pairs(2), engines=engines).table
+    with pytest.raises(ContractError, match="has the log-probs of this policy already"):
+        run_stage(stage, once, engines=engines)
+
+
+def test_a_row_without_a_history_begins_one(make_pairs):
+    pairs = make_pairs(2, ref_history=[None, []])
+    out = check_stage(Reference(model=MODEL, history=True), pairs, engines=Engines({"m": Counts()}))
+    assert [len(row) for row in out["ref_history"].to_pylist()] == [1, 1]
+
+
+def test_a_row_that_fails_adds_nothing_to_its_history(make_pairs):
+    pairs = make_pairs(chosen=["bad", "a"], rejected=["b", "b"])
+    out = run_stage(Reference(model=MODEL, history=True), pairs, engines=Engines({"m": Counts()}))
+    assert out.table["id"].to_pylist() == ["r001"]
+    assert out.failed[0]["error"].to_pylist() == ["chosen: too long"]
+
+
+def test_a_soup_is_a_reference_of_its_own(make_pairs):
+    soup = Model(id="m", soup={"id": "n", "weight": 0.25})
+    engines = Engines({"m": FakeEngine(), soup.served_as: FakeEngine()})
+    made = [
+        check_stage(Reference(model=model), make_pairs(3), engines=engines) for model in (Model(id="m"), soup)
+    ]
+    for name in ("ref_chosen_logp", "ref_fingerprint"):
+        assert made[0][name].to_pylist() != made[1][name].to_pylist()

@@ -13,8 +13,9 @@ from prefkit.engines import Model
 from prefkit.errors import TrainError
 from prefkit.objectives import Objective
 from prefkit.train import TrainPlacement, TrainSettings, attention
-from prefkit.train.batches import Batch, batches, total_steps
-from prefkit.train.loop import Task, fit, learning_rate, make_optimizer, read
+from prefkit.train.batches import Batch, schedule
+from prefkit.train.forward import Task
+from prefkit.train.loop import fit, learning_rate, make_optimizer, read
 from prefkit.train.tokenise import Pair
 
 VOCAB = 97
@@ -33,7 +34,7 @@ class World:
         """Train one epoch by plain gradient descent, which keeps rounding small; return every weight, flat."""
         task = self.task._replace(placement=TrainPlacement(micro_tokens=micro_tokens))
         optimizer = torch.optim.SGD(task.model.parameters(), lr=1.0)
-        steps = list(batches(self.pairs, self.settings, table(self.pairs)))
+        steps = schedule(self.pairs, self.settings, table(self.pairs))
         for _ in fit(task, steps, self.settings, optimizer, len(steps)):
             pass
         return torch.cat([weight.detach().flatten() for weight in task.model.parameters()]).tolist()
@@ -70,9 +71,9 @@ def world(objective: object = "dpo", count: int = 12, **settings: object) -> Wor
 
 def test_the_first_dpo_loss_is_log_two() -> None:
     here = world()
-    optimizer = make_optimizer(here.task.model, here.settings)
+    optimizer = make_optimizer(here.task, here.settings)
     step = next(
-        fit(here.task, batches(here.pairs, here.settings, table(here.pairs)), here.settings, optimizer, 2)
+        fit(here.task, schedule(here.pairs, here.settings, table(here.pairs)), here.settings, optimizer, 2)
     )
     assert step.metrics["loss"] == pytest.approx(np.log(2), abs=1e-6)
     assert step.metrics["accuracy"] == 0.5
@@ -96,7 +97,7 @@ def test_swapped_pairs_have_the_mirrored_gradient() -> None:
         optimizer = torch.optim.SGD(here.task.model.parameters(), lr=1.0)
         settings = here.settings.model_copy(update={"max_grad_norm": None, "batch": 12, "warmup": 0.0})
         before = torch.cat([weight.detach().flatten() for weight in here.task.model.parameters()])
-        steps = [Batch(0, 0, pairs)]
+        steps = [Batch(0, 0, 0, pairs)]
         for _ in fit(here.task._replace(columns=columns), steps, settings, optimizer, 1):
             pass
         return before - torch.cat([weight.detach().flatten() for weight in here.task.model.parameters()])
@@ -111,8 +112,8 @@ def test_a_loss_that_is_not_finite_names_its_rows_and_leaves_the_weights_alone()
     here.task.columns["ref_chosen_logp"][3] = np.nan
     before = torch.cat([weight.detach().flatten() for weight in here.task.model.parameters()])
     settings = here.settings.model_copy(update={"batch": 12})
-    optimizer = make_optimizer(here.task.model, settings)
-    run = fit(here.task, batches(here.pairs, settings, table(here.pairs)), settings, optimizer, 1)
+    optimizer = make_optimizer(here.task, settings)
+    run = fit(here.task, schedule(here.pairs, settings, table(here.pairs)), settings, optimizer, 1)
     with pytest.raises(TrainError, match="the loss is not finite at step 0") as raised:
         next(run)
     assert raised.value.where == "rows p3"
@@ -131,33 +132,29 @@ def test_reading_keeps_the_order_of_the_pairs() -> None:
 
 def test_every_epoch_holds_every_pair_once_in_another_order() -> None:
     here = world(epochs=2.0, batch=5)
-    steps = list(batches(here.pairs, here.settings, table(here.pairs)))
+    steps = schedule(here.pairs, here.settings, table(here.pairs))
     orders = [[pair.id for step in steps if step.epoch == epoch for pair in step.pairs] for epoch in (0, 1)]
     assert [len(step.pairs) for step in steps] == [5, 5, 2, 5, 5, 2]
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(pair.id for pair in here.pairs)
     assert orders[0] != orders[1]
 
 
-def test_the_order_does_not_depend_on_where_training_was_interrupted() -> None:
-    here = world(epochs=3.0, batch=5)
-    whole = list(batches(here.pairs, here.settings, table(here.pairs)))
-    assert list(batches(here.pairs, here.settings, table(here.pairs), start=4)) == whole[4:]
-
-
 def test_phase_comes_before_rank_and_both_before_the_shuffle() -> None:
     here = world(count=4, batch=4)
     rows = table(here.pairs, phase=[1, 0, 0, 1], rank=[0, 3, 2, 1])
-    (step,) = batches(here.pairs, here.settings, rows)
+    (step,) = schedule(here.pairs, here.settings, rows)
     assert [pair.id for pair in step.pairs] == ["p2", "p1", "p0", "p3"]
-    (step,) = batches(here.pairs, here.settings.model_copy(update={"order": "shuffled"}), rows)
+    (step,) = schedule(here.pairs, here.settings.model_copy(update={"order": "shuffled"}), rows)
     assert sorted(pair.id for pair in step.pairs) == ["p0", "p1", "p2", "p3"]
 
 
 def test_steps_override_epochs_and_a_fraction_of_an_epoch_is_one_step_at_least() -> None:
     here = world()
-    assert total_steps(100, here.settings.model_copy(update={"batch": 32, "epochs": 2.0})) == 8
-    assert total_steps(100, here.settings.model_copy(update={"batch": 32, "epochs": 0.01})) == 1
-    assert total_steps(100, here.settings.model_copy(update={"steps": 3})) == 3
+    pairs = [Pair(at, f"p{at}", (1,), (2,), (3,)) for at in range(100)]
+    rows = table(pairs)
+    assert len(schedule(pairs, here.settings.model_copy(update={"batch": 32, "epochs": 2.0}), rows)) == 8
+    assert len(schedule(pairs, here.settings.model_copy(update={"batch": 32, "epochs": 0.01}), rows)) == 1
+    assert len(schedule(pairs, here.settings.model_copy(update={"steps": 3}), rows)) == 3
 
 
 def test_the_learning_rate_rises_then_falls() -> None:

@@ -5,12 +5,15 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from prefkit.errors import TrainError
 from prefkit.train import attention, logps
 from prefkit.train.batches import pack, split_by_tokens
-from prefkit.train.logps import check_model, log_probs, token_log_probs
+from prefkit.train.logps import check_model, log_probs, token_log_probs, uncertainty
 from prefkit.train.tokenise import Pair
 
 VOCAB = 97
@@ -109,8 +112,10 @@ def test_a_pair_longer_than_the_budget_stands_alone() -> None:
     assert split_by_tokens([long, *make_pairs(count=2)], 10)[0] == [0]
 
 
-def test_chunked_log_probs_equal_a_plain_log_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kept", [0, 2, 8])
+def test_chunked_log_probs_equal_a_plain_log_softmax(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     monkeypatch.setattr(logps, "CHUNK_BYTES", 4 * VOCAB * 5)  # five tokens a chunk, so 23 tokens take five
+    monkeypatch.setattr(logps, "KEPT_CHUNKS", kept)
     torch.manual_seed(0)
     hidden = torch.randn(23, 16, dtype=torch.float64, requires_grad=True)
     head = torch.randn(VOCAB, 16, dtype=torch.float64, requires_grad=True)
@@ -125,6 +130,66 @@ def test_chunked_log_probs_equal_a_plain_log_softmax(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(found, plain.float(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(mine[0], hidden.grad, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(mine[1], head.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_a_log_prob_whose_probability_underflows_is_still_a_number() -> None:
+    hidden, head = torch.ones(1, 1, requires_grad=True), torch.tensor([[0.0], [500.0]])
+    found = token_log_probs(hidden, head, torch.tensor([0]))
+    found.sum().backward()
+    assert found.item() == -500
+    assert hidden.grad.item() == -500
+
+
+class Sizes(TorchDispatchMode):
+    """Notes the largest tensor that any operation makes, in numbers."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.largest = max(
+            self.largest, *(leaf.numel() for leaf in tree_leaves(out) if torch.is_tensor(leaf)), 0
+        )
+        return out
+
+
+def kept_for_backward(hidden: torch.Tensor, head: torch.Tensor) -> int:
+    """How many numbers the graph of log-probs holds on to; then runs the backward pass."""
+    kept = []
+    with saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        found = token_log_probs(hidden, head, torch.randint(head.shape[0], (len(hidden),)))
+    found.sum().backward()
+    return sum(kept)
+
+
+def test_memory_does_not_grow_with_the_vocabulary_times_the_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocab, dim, rows = 3000, 4, 10
+    monkeypatch.setattr(logps, "CHUNK_BYTES", 4 * vocab * rows)
+    head = torch.randn(vocab, dim, requires_grad=True)
+    for tokens in (200, 400):
+        hidden = torch.randn(tokens, dim, requires_grad=True)
+        with Sizes() as sizes:
+            kept = kept_for_backward(hidden, head)
+        assert sizes.largest == rows * vocab
+        assert kept == 8 * rows * vocab + head.numel() + 2 * hidden.numel() + tokens
+
+
+def test_a_frozen_head_keeps_nothing_of_the_vocabulary() -> None:
+    hidden, head = torch.randn(50, 8, requires_grad=True), torch.randn(3000, 8)
+    assert kept_for_backward(hidden, head) == head.numel() + 2 * hidden.numel() + 50
+    assert hidden.grad.abs().sum() > 0
+
+
+def test_uncertainty_is_that_of_the_distribution_at_evenly_spaced_tokens() -> None:
+    torch.manual_seed(0)
+    hidden, head = torch.randn(130, 16), torch.randn(VOCAB, 16)
+    found = uncertainty(hidden, head, most=64, top=3)
+    p = (hidden[::3] @ head.T).softmax(-1)
+    torch.testing.assert_close(found.entropy, torch.special.entr(p).sum(-1))
+    torch.testing.assert_close(found.top, p.sort(-1, descending=True).values[:, :3].sum(-1))
+    level = uncertainty(torch.zeros(1, 16), head)
+    assert level.entropy.item() == pytest.approx(np.log(VOCAB))
+    assert level.top.item() == pytest.approx(10 / VOCAB)
 
 
 def test_bfloat16_log_probs_are_accumulated_in_float32() -> None:

@@ -102,13 +102,15 @@ def test_reference_log_probs_of_another_model_are_refused(
     assert raised.value.where == "column 'ref_fingerprint'"
 
 
-def test_cut_responses_are_refused_where_the_reference_saw_whole_ones(
-    policy: Model, pairs: pa.Table, tmp_path: Path
+@pytest.mark.parametrize("side", ["prompt", "response"])
+def test_cut_pairs_are_counted_and_held_against_a_reference_that_saw_them_cut(
+    side: str, policy: Model, pairs: pa.Table, tmp_path: Path
 ) -> None:
-    with pytest.raises(TrainError, match="pairs were cut"):
-        train(settings(policy, max_length=20, truncate="prompt"), pairs, out=tmp_path / "cut")
-    result = train(settings(policy, max_length=25), pairs, out=tmp_path / "dropped")
-    assert result.report.notes["dropped/too-long"] + result.report.pairs == 16
+    result = train(settings(policy, max_length=20, truncate=side), pairs, out=tmp_path / "cut")
+    assert result.report.notes[f"truncated/{side}"] > 0
+    assert result.report.first_loss == pytest.approx(0.693147, abs=1e-5)
+    dropped = train(settings(policy, max_length=25), pairs, out=tmp_path / "dropped")
+    assert dropped.report.notes["dropped/too-long"] + dropped.report.pairs == 16
 
 
 def test_a_table_without_a_usable_pair_is_refused(policy: Model, pairs: pa.Table, tmp_path: Path) -> None:

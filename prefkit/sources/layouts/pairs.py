@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
 
+from prefkit.sources.carried import CARRIED
 from prefkit.sources.chunks import BadRowError, Cell, Row
 from prefkit.sources.conversations import has_turns, speaker, split_ends, turns_of
 from prefkit.sources.layouts.layout import Head, Layout, required
@@ -80,7 +81,7 @@ EXPLICIT = Layout(
     name="trl-explicit",
     level="pair",
     needs=(("prompt",), ("chosen",), ("rejected",)),
-    columns={"prompt": ("prompt",), **_SIDES, **_PROMPT},
+    columns={"prompt": ("prompt",), **_SIDES, **_PROMPT, **{name: (name,) for name in CARRIED["pair"]}},
 )
 IMPLICIT = Layout(
     name="trl-implicit",

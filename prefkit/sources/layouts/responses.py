@@ -107,6 +107,7 @@ RESPONSES = Layout(
         "response": ("response", "completion", "output"),
         "score": ("score", "reward", "rating"),
         "ratings": ("ratings",),
+        "win_rate": ("win_rate",),
         **_PROMPT,
     },
 )

@@ -1,0 +1,71 @@
+"""Win rate: how often each response would beat one drawn from all responses to its prompt, itself included.
+
+It is what self-play on preferences learns from: a target for each response alone, where a pair's probability only
+says how two of them compare. A win rate is of the group it was measured in, so it is never compared across prompts.
+"""
+
+from typing import ClassVar, final
+
+import numpy as np
+import pyarrow as pa
+from pydantic import PositiveFloat
+
+from prefkit.columns import Columns, types
+from prefkit.stage import RESPONSES, Context, Flow, Kind, Stage
+from prefkit.tables import floats, nullable, prompt_offsets, put
+
+__all__ = ["WinRate"]
+
+_BLOCK = 1 << 22
+"""Comparisons made at once: 32 MiB of float64."""
+
+
+@final
+class WinRate(Stage):
+    """Write `win_rate`: the mean over the prompt's responses of `sigmoid(scale * (own score - that one's score))`.
+
+    The comparison with itself counts one half, so the win rates of a prompt average to one half. Responses without a
+    finite score have none and count for none. Source: Self-Play Preference Optimization (SPPO, 2024)
+    """
+
+    name: ClassVar[str] = "win-rate"
+    kind: ClassVar[Kind] = "group"
+    level: ClassVar[Flow] = RESPONSES
+
+    by: str = "score"
+    """Which score; a difference of 1 / `scale` is odds of e to 1."""
+    scale: PositiveFloat = 1.0
+    """Multiplies score differences."""
+
+    def reads(self) -> Columns:
+        return {**types("prompt_id"), self.by: pa.float64()}
+
+    def writes(self) -> Columns:
+        return types("win_rate")
+
+    def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
+        runs = prompt_offsets(table)
+        with np.errstate(over="ignore"):  # what is not finite any more takes no part
+            score = self.scale * floats(table[self.by])
+        rows = np.flatnonzero(np.isfinite(score))
+        prompt = np.repeat(np.arange(len(runs.starts)), runs.lengths)[rows]
+        sizes = np.bincount(prompt, minlength=len(runs.starts))
+        starts = np.cumsum(sizes) - sizes
+        rate = np.full(len(score), np.nan)
+        for size in np.unique(sizes[sizes > 0]).tolist():
+            first = starts[sizes == size]
+            ctx.notes[f"win-rate/prompts-with-{size}-responses"] += len(first)
+            for part in np.array_split(first, -(-len(first) * size**2 // _BLOCK)):
+                group = rows[part[:, None] + np.arange(size)]
+                rate[group] = _rates(score[group])
+        return put(table, "win_rate", nullable(rate))
+
+
+def _rates(scores: np.ndarray) -> np.ndarray:
+    """Return the mean probability with which each score beats those of its row, float64 [prompts, responses]."""
+    with np.errstate(
+        over="ignore"
+    ):  # of scores near the largest number: the difference is infinite, its sigmoid is not
+        gaps = scores[:, :, None] - scores[:, None, :]
+        wins: np.ndarray = 0.5 + 0.5 * np.tanh(gaps / 2)
+    return np.asarray(wins.mean(axis=2))
