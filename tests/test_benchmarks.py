@@ -1,0 +1,127 @@
+"""The benchmarks run, and what they compare is the same training."""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+from prefkit.train import attention, forward
+from prefkit.train.batches import pack
+from prefkit.train.logps import log_probs
+from prefkit.train.tokenise import Pair
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the benchmarks importable, and undo what their knobs replace."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for name in ("pack", "token_log_probs"):
+        monkeypatch.setattr(forward, name, vars(forward)[name])
+    yield
+    for name in set(sys.modules) - before:
+        if str(BENCHMARKS) in str(vars(sys.modules[name]).get("__file__")):
+            del sys.modules[name]
+
+
+def test_prefkit_trains_on_the_benchmarks_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import train_cpu
+    from sides import Given, prepare, run_prefkit
+
+    given = Given(train_cpu.SHAPES["tiny"], steps=2, dtype="float32", profiled=True)
+    rates = prepare(tmp_path, given)
+    found = run_prefkit(tmp_path, given)
+    assert len(found.losses) == 2
+    assert found.losses[0] == pytest.approx(0.693147, abs=1e-4)
+    assert sum(found.families.values()) == pytest.approx(1)
+    train_cpu.tell_machine("tiny", given, rates)
+    train_cpu.tell(found, given, rates)
+    slower = found._replace(side="trl-default", seconds=3 * found.seconds, losses=[0.5, *found.losses[1:]])
+    train_cpu.tell_ratio([found, found], slower)
+    said = capsys.readouterr().out
+    assert "prefkit / trl-default: 3.00x" in said
+    assert "losses of the first 2 steps within 1.9e-01" in said
+    assert "DIFFER" not in said
+
+
+@pytest.fixture
+def options(benchmarks: None) -> Namespace:
+    from train_gpu import parser
+
+    sizes = "--batch 3 --steps 1 --micro-pairs 2 --micro-tokens 150 --low 4 --high 40 --rate 0.001"
+    return parser().parse_args(["--shape", "tiny", "--device", "cpu", *sizes.split()])
+
+
+def test_every_knob_leaves_the_training_as_it_is(options: Namespace) -> None:
+    from knobs import ROWS
+    from train_gpu import measure
+
+    # The compiler takes half a minute, and FlexAttention has no backward pass on a CPU.
+    rows = [row for row in ROWS if row not in {"prefkit", "compiling", "flex"}]
+    assert len(rows) == 7
+    wanted = measure("prefkit", options)["loss"]
+    assert abs(wanted - 0.693147) > 1e-3
+    for row in rows:
+        assert measure(row, options)["loss"] == pytest.approx(wanted, abs=2e-5), row
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_sees_what_the_packed_rows_see(
+    options: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import flex
+    from train_gpu import build
+
+    setup = build(options)
+    attention.register()
+    setup.model.set_attn_implementation(attention.NAME)
+    prompts = [(5, 6, 7), (8, 9)]
+    pairs = [Pair(at, "a", prompts[at % 2], tuple(range(9, 14 + at)), (7, 8, 5)) for at in range(4)]
+    with torch.no_grad():
+        rows = log_probs(setup.model, pack(pairs, torch.device("cpu"))).responses
+        flex.use(setup.model)
+        line = log_probs(setup.model, forward.pack(pairs, torch.device("cpu"))).responses
+    assert len(rows) == 6
+    torch.testing.assert_close(line, rows, atol=1e-5, rtol=1e-5)
+
+
+def test_counted_flops_are_those_of_the_arithmetic(options: Namespace) -> None:
+    from counting import Counted
+    from knobs import as_it_is, ids_of, run_prefkit
+    from train_gpu import SHAPES, build
+
+    options.low, options.high, options.micro_tokens = 20, 40, 4096
+    setup = build(options)
+    flops, counted = [], Counted()
+
+    def mark(_: float) -> None:
+        flops.append(counted.flops)
+
+    with counted:
+        run_prefkit(setup, mark, as_it_is)
+    pairs = setup.words[3:9]  # those of the second and third step
+    assert list(map(len, ids_of(pairs[0]))) == list(pairs[0].tokens())
+    shape = SHAPES["tiny"]
+    least = sum(shape.least_flops(*pair.tokens()) for pair in pairs)
+    watched = 2 * 64 * 2 * shape.hidden * shape.vocab  # the uncertainty of 64 tokens a step
+    # More, because attention looks at a prompt once an answer, and recomputes its scores in the backward pass.
+    assert least + watched < flops[2] - flops[0] < 1.15 * least + watched
+
+
+def test_a_causal_attention_counts_half() -> None:
+    from counting import Counted
+    from torch.nn.functional import scaled_dot_product_attention
+
+    parts = [torch.randn(1, 2, 64, 8, requires_grad=True) for _ in range(3)]
+    for causal in (False, True):
+        with Counted() as counted:
+            out = scaled_dot_product_attention(*parts, is_causal=causal)
+        forward_flops = counted.flops
+        with counted:
+            out.sum().backward()
+        assert forward_flops == 4 * 2 * 64 * 64 * 8 / (1 + causal)
+        assert counted.flops == 3.5 * forward_flops
