@@ -58,7 +58,7 @@ def parts_of(setup: Setup) -> Parts:
     from prefkit.train import TrainPlacement, TrainSettings, attention
     from prefkit.train.batches import Batch
     from prefkit.train.forward import Task
-    from prefkit.train.loop import make_optimizer
+    from prefkit.train.optimizer import make_optimizer
     from prefkit.train.prepare import lend, reference_sums
     from prefkit.train.tokenise import Pair
 

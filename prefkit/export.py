@@ -60,6 +60,10 @@ def export(store: Store, ref: str, out: Path, to: Target) -> Exported:
         about = {"to": to, "ref": ref, "digest": facts.last.digest, "rows": facts.summary.rows}
         with fresh_folder(out, about) as work:
             rows = _write_rows(store, facts, work / "data", shape)
+            if rows < facts.summary.rows:
+                left = facts.summary.rows - rows
+                what = "responses with parts taken out, which would count as preferences"
+                warnings = (*warnings, f"{left:,} of {facts.summary.rows:,} pairs are left out: {what}")
             (work / "README.md").write_text(_readme(facts, shape, warnings), encoding="utf-8")
             if to == "hub-folder":
                 _write_account(facts, work)
@@ -102,6 +106,8 @@ class _Shape(NamedTuple):
     left_out: tuple[str, ...]
     kwargs: pa.DataType | None
     """What `chat_template_kwargs` is decoded to, where it is JSON text."""
+    whole: bool = False
+    """Whether pairs of responses that had parts taken out stay behind."""
 
 
 def _shape(store: Store, facts: Facts, to: Target) -> _Shape:
@@ -113,7 +119,8 @@ def _shape(store: Store, facts: Facts, to: Target) -> _Shape:
         raise ContractError(what, hint="add `pair` to the recipe, or export with --to parquet")
     kept = [name for name in _TRL if name in names and not _is_void(store, facts, name)]
     kwargs = _kwargs_type(store, facts) if _KWARGS in kept else None
-    return _Shape(tuple(kept), tuple(name for name in names if name not in kept), kwargs)
+    left_out = tuple(name for name in names if name not in kept)
+    return _Shape(tuple(kept), left_out, kwargs, whole="degree" in names)
 
 
 def _is_void(store: Store, facts: Facts, name: str) -> bool:
@@ -153,9 +160,12 @@ def _write_rows(store: Store, facts: Facts, folder: Path, shape: _Shape) -> int:
     rows = 0
     try:
         for shard in facts.last.shards:
-            for name, table in _by_split(store, shard):
-                splits[name].write(_projected(table, shape))
-                rows += table.num_rows
+            table = store.get(shard)
+            if shape.whole:
+                table = table.filter(pc.equal(table["degree"], 0))
+            for name, part in _by_split(table):
+                splits[name].write(_projected(part, shape))
+                rows += part.num_rows
         blank = _projected(store.get(facts.last.shards[0]).slice(0, 0), shape)
         for split in splits.values():
             split.close(blank)
@@ -165,8 +175,7 @@ def _write_rows(store: Store, facts: Facts, folder: Path, shape: _Shape) -> int:
     return rows
 
 
-def _by_split(store: Store, shard: Shard) -> Iterator[tuple[str, pa.Table]]:
-    table = store.get(shard)
+def _by_split(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     if "split" not in table.column_names:
         yield "train", table
         return

@@ -1,6 +1,22 @@
 """Verbs that make something: plan, build, train."""
 
-from prefkit.cli.options import Device, Engine, Jobs, Json, RecipePath, Refresh, Set, StoreFolder, Until
+from prefkit.cli.options import (
+    CheckpointEvery,
+    Compile,
+    Device,
+    Dtype,
+    Engine,
+    Jobs,
+    Json,
+    LogTo,
+    MicroTokens,
+    RecipePath,
+    Recompute,
+    Refresh,
+    Set,
+    StoreFolder,
+    Until,
+)
 
 __all__ = ["build", "plan", "train"]
 
@@ -61,6 +77,12 @@ def train(
     engine: Engine = None,
     device: Device = "auto",
     jobs: Jobs = 1,
+    dtype: Dtype = "auto",
+    micro_tokens: MicroTokens = None,
+    recompute: Recompute = False,
+    compile_layers: Compile = False,
+    checkpoint_every: CheckpointEvery = 200,
+    log_to: LogTo = None,
     as_json: Json = False,
 ) -> None:
     """Build what is missing, then train with the recipe's objective.
@@ -70,9 +92,20 @@ def train(
     """
     from prefkit.cli.out import print_json, say
     from prefkit.cli.trained import story
-    from prefkit.cli.work import paths, train_recipe
+    from prefkit.cli.work import paths, train_placement, train_recipe
 
-    done = train_recipe(recipe, sets, store, engine, device, jobs)
+    place = train_placement(
+        device=device,
+        dtype=dtype,
+        micro_tokens=micro_tokens,
+        recompute=recompute,
+        compile=compile_layers,
+        checkpoint_every=checkpoint_every,
+        log_to=log_to,
+    )
+    done = train_recipe(recipe, sets, store, engine, jobs, place)
+    if not done.first:
+        return
     if as_json:
         print_json(done.result.report.model_dump(mode="json"))
         return

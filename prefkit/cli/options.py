@@ -7,7 +7,23 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Device", "Engine", "Jobs", "Json", "RecipePath", "Refresh", "Set", "StoreFolder", "Until"]
+__all__ = [
+    "CheckpointEvery",
+    "Compile",
+    "Device",
+    "Dtype",
+    "Engine",
+    "Jobs",
+    "Json",
+    "LogTo",
+    "MicroTokens",
+    "RecipePath",
+    "Recompute",
+    "Refresh",
+    "Set",
+    "StoreFolder",
+    "Until",
+]
 
 RecipePath = Annotated[
     str, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)
@@ -37,3 +53,30 @@ Refresh = Annotated[
     typer.Option("--refresh", metavar="STEP", help="Make this step anew, asking models again."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+Dtype = Annotated[
+    str,
+    typer.Option("--dtype", metavar="DTYPE", help="float32, bfloat16, or auto: bfloat16 on a GPU."),
+]
+MicroTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--micro-tokens", min=1, metavar="N", help="Tokens in memory at once.", show_default="by device"
+    ),
+]
+Recompute = Annotated[
+    bool, typer.Option("--recompute", help="Activation checkpointing: less memory, a third more work.")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network's layers with torch.compile.")]
+LogTo = Annotated[
+    str | None,
+    typer.Option(
+        "--log-to",
+        metavar="TRACKER",
+        help="Metrics also go to tensorboard, wandb or trackio.",
+        show_default=False,
+    ),
+]
+CheckpointEvery = Annotated[
+    int, typer.Option("--checkpoint-every", min=1, metavar="STEPS", help="Steps between checkpoints.")
+]

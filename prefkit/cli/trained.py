@@ -12,6 +12,8 @@ def story(report: Report) -> Iterator[str]:
     """Yield the run in a few lines."""
     loss = f"loss {report.first_loss:.4f} -> {report.last_loss:.4f}"
     yield f"trained   {thousands(report.pairs)} pairs, {report.steps} steps, {report.seconds:.0f} s: {loss}"
+    for doubt in report.warnings:
+        yield f"warning   {doubt}"
     if report.held_out is not None:
         yield f"held out  {thousands(report.held_out.pairs)} pairs: reward accuracy {_change(report.held_out.accuracy)}"
     if report.samples is not None and report.samples.score is not None:

@@ -1,8 +1,12 @@
 """Building and training as the command line does them: placement from flags, progress on stderr."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import ValidationError
 
 from prefkit.cli.progress import Progress
 from prefkit.engines.placement import Placement, open_engines
@@ -12,12 +16,12 @@ from prefkit.recipe import Recipe
 from prefkit.run import Build, Settings
 from prefkit.run import build as run_build
 from prefkit.store import Store
-from prefkit.train.settings import TrainPlacement
+from prefkit.train.settings import TrainPlacement, TrainSettings
 
 if TYPE_CHECKING:
     from prefkit.train.run import Event, TrainResult
 
-__all__ = ["Trained", "build_recipe", "paths", "placement", "train_recipe"]
+__all__ = ["Trained", "build_recipe", "paths", "placement", "train_placement", "train_recipe"]
 
 
 def build_recipe(
@@ -52,6 +56,17 @@ def placement(engines: Sequence[str], device: str) -> Placement:
     return Placement(engines=placed, device=device)
 
 
+def train_placement(**flags: object) -> TrainPlacement:
+    """Return where and how fast training runs. Raises PrefkitError for a flag with a value it does not have."""
+    try:
+        return TrainPlacement.model_validate(flags)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        flag = str(wrong["loc"][0]).replace("_", "-")
+        what = f"'{wrong['input']}' is no value of the flag: {wrong['msg'].lower()}"
+        raise PrefkitError(what, where=f"--{flag}", hint="prefkit train --help") from error
+
+
 def paths(build: Build) -> Iterator[Path]:
     """Yield the files of the dataset: the shards of the last step, in order."""
     for shard in build.last.shards:
@@ -65,6 +80,8 @@ class Trained(NamedTuple):
     result: "TrainResult"
     card: Path
     report: Path
+    first: bool
+    """Whether this process is the one of several that speaks."""
 
 
 def train_recipe(
@@ -72,16 +89,43 @@ def train_recipe(
     sets: Sequence[str] | None,
     store: str,
     engines: Sequence[str] | None,
-    device: str,
     jobs: int,
+    place: TrainPlacement,
 ) -> Trained:
-    """Build what is missing, train on the last step, and leave the run in the store's folder."""
+    """Build what is missing, train on the last step, and leave the run in the store's folder.
+
+    Under `torchrun`, rank 0 builds and writes, and the others help with the steps.
+    """
     recipe = Recipe.load(path, sets or ())
     if recipe.train is None:
         hint = "add to the recipe: train: { model: policy, objective: dpo }"
         raise PrefkitError("the recipe has no `train:`, so there is nothing to train", where=path, hint=hint)
-    done = build_recipe(path, sets, store, engines, device, jobs)
 
+    from prefkit.train.ranks import joined
+
+    with joined(place.device) as ranks:
+        if ranks.rank == 0:
+            done = build_recipe(path, sets, store, engines, place.device, jobs)
+            ranks.wait()
+            return _train(recipe, recipe.train, done, placement(engines or (), place.device), place)
+        ranks.wait()
+        with redirect_stderr(StringIO()):  # everything is built; only one of the ranks says so
+            done = build_recipe(path, sets, store, engines, place.device, jobs)
+            trained = _train(
+                recipe, recipe.train, done, placement(engines or (), place.device), place, first=False
+            )
+    return trained
+
+
+def _train(
+    recipe: Recipe,
+    settings: TrainSettings,
+    done: Build,
+    engines: Placement,
+    place: TrainPlacement,
+    *,
+    first: bool = True,
+) -> Trained:
     from transformers.utils import logging
 
     from prefkit.build_report import write_report
@@ -90,18 +134,19 @@ def train_recipe(
 
     logging.disable_progress_bar()  # bars for shards that take milliseconds; downloads keep theirs
     # One folder for each thing that can be asked for, so that a changed setting never meets an older run.
-    asked = hash_json({"settings": canonical(recipe.train), "rows": done.last.digest})
+    asked = hash_json({"settings": canonical(settings), "rows": done.last.digest})
     out = done.store.root / "trained" / f"{recipe.name}-{asked[:8]}"
-    answering = open_engines(recipe.models, placement(engines or (), device), done.store.root / "memo.sqlite")
+    answering = open_engines(recipe.models, engines, done.store.root / "memo.sqlite")
     with Progress() as progress:
 
         def tell(event: "Event") -> None:
             note = f"loss {event.metrics['loss']:.4f}" if "loss" in event.metrics else ""
             progress.track(event.phase, event.done, event.total, note)
 
-        place = TrainPlacement(device=device)
-        result = train(recipe.train, done.table, out=out, placement=place, engines=answering, progress=tell)
-    save_report(done.store, recipe.name, done.last.digest, result.report)
+        result = train(settings, done.table, out=out, placement=place, engines=answering, progress=tell)
     card, report = out / "card.md", out / "report.html"
-    write_card(done.store, recipe.name, card)
-    return Trained(done, result, card, write_report(done.store, recipe.name, report))
+    if first:
+        save_report(done.store, recipe.name, done.last.digest, result.report)
+        write_card(done.store, recipe.name, card)
+        write_report(done.store, recipe.name, report)
+    return Trained(done, result, card, report, first)

@@ -241,7 +241,7 @@ def _render(
             continue_final_message=prefilled,
             tokenize=False,
         )
-    except (TemplateError, ValueError) as error:
+    except (TemplateError, TypeError, ValueError) as error:  # tools of a wrong shape raise any of them
         return Failure(f"the chat template refuses the conversation: {error}")
     return text
 

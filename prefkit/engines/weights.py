@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["CRITIC", "TOYS", "Loaded", "Task", "folder_of", "identity", "load", "model_fingerprint"]
+__all__ = [
+    "CRITIC",
+    "TOYS",
+    "Loaded",
+    "Task",
+    "folder_of",
+    "identity",
+    "load",
+    "load_tokenizer",
+    "model_fingerprint",
+]
 
 Task = Literal["language", "reward"]
 CRITIC = "prefkit/toy-critic"
@@ -104,6 +114,26 @@ def load(model: Model, task: Task, device: "torch.device", dtype: str) -> Loaded
     more = [] if told is None else [told] if isinstance(told, int) else list(told)
     ends = tuple(dict.fromkeys([*end_ids(tokenizer), *more]))
     return Loaded(network, tokenizer, ends, config.to_dict().get("max_position_embeddings"))
+
+
+def load_tokenizer(model: Model) -> tuple["PreTrainedTokenizerBase", int | None]:
+    """Load a model's tokenizer alone, and say how many tokens the model reads, None if no config does.
+
+    Raises EngineError as `load` does.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    folder = folder_of(model)
+    where, revision = (str(folder), None) if folder else (model.id, model.revision)
+    has_config = folder is None or (folder / "config.json").is_file()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(where, revision=revision) if has_config else None
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise _not_loaded(model, folder, error) from error
+    check_template(tokenizer, model.id)
+    context = config.get_text_config().to_dict().get("max_position_embeddings") if config else None
+    return tokenizer, context
 
 
 def _ingredients(soup: Model) -> tuple[Model, Model]:

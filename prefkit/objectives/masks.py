@@ -67,7 +67,10 @@ class Facts(_Spans):
 
     def refuse(self, table: pa.Table) -> str | None:
         for side in SIDES:
-            found = {value == 1 for value in pc.unique(_field(table, side, "value", self.kind)).to_pylist()}
+            values = _field(table, side, "value", self.kind)
+            if values.null_count:
+                return f"mask 'facts' tells true from false, and '{side}_spans' has sentences without a value"
+            found = {value == 1 for value in pc.unique(values).to_pylist()}
             if found and (side == "chosen") not in found:
                 named = "true" if side == "chosen" else "false"
                 return f"mask 'facts' keeps nothing of {side}: column '{side}_spans' has no {named} sentence"

@@ -23,7 +23,7 @@ from prefkit.sources.shape import Shape, shape_of
 from prefkit.sources.source import Source
 from prefkit.sources.tally import Tally
 
-__all__ = ["Batch", "Peek", "ReadRef", "RefSchema", "peek", "read"]
+__all__ = ["Batch", "Peek", "ReadRef", "RefSchema", "peek", "raw", "read"]
 
 ReadRef = Callable[[str], Iterator[pa.Table]]
 RefSchema = Callable[[str], pa.Schema]
@@ -96,6 +96,14 @@ def read(source: Source, folder: Path, read_ref: ReadRef | None = None) -> Itera
     if joined is not None and joined.unused():
         unused = {"join: judgements of rows that are not there": joined.unused()}
         yield Batch(shape.schema.empty_table(), BAD.empty_table(), unused)
+
+
+def raw(source: Source, folder: Path) -> Iterator[tuple[str, Chunk]]:
+    """Yield (file, rows as they stand) of a source that names files: for who must see what `read` would refuse."""
+    assert source.file is not None
+    for file in find(source.file, folder):
+        for chunk in _read_file(file, CHUNK_ROWS, None):
+            yield file.shown, chunk
 
 
 def _arranged(

@@ -9,6 +9,7 @@ gets every pair of a prompt in one step and in one micro-batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import heapreplace
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -136,24 +137,36 @@ def _by_prompt(pairs: Sequence[Pair], rows: Sequence[int]) -> list[list[int]]:
     return list(together.values())
 
 
-def split_by_tokens(pairs: Sequence[Pair], budget: int, *, listwise: bool = False) -> list[list[int]]:
-    """Cut a step into micro-batches of at most `budget` tokens, pairs of one prompt together; indices into `pairs`.
+def split_by_tokens(
+    pairs: Sequence[Pair], budget: int, *, listwise: bool = False, ranks: int = 1
+) -> list[list[int]]:
+    """Cut a step into micro-batches of about as many tokens, at most `budget`; indices into `pairs`.
 
-    The pairs of a prompt that are over the budget alone are told apart, unless they are a list.
+    Pairs of one prompt stay together; those that are over the budget alone are told apart, unless they are a list.
+    There are as many micro-batches for each rank; only where the pairs are too few, some at the end are empty.
     """
-    groups = sorted(_by_prompt(pairs, range(len(pairs))), key=lambda group: -_tokens(pairs, group))
-    micro: list[list[int]] = []
-    room = -1
-    for group in groups:
-        whole = listwise or _tokens(pairs, group) <= budget
-        for part in [group] if whole else [[index] for index in group]:
-            size = _tokens(pairs, part)
-            if size > room:
-                micro.append([])
-                room = budget
-            micro[-1].extend(part)
-            room -= size
-    return micro
+    parts: list[list[int]] = []
+    for group in _by_prompt(pairs, range(len(pairs))):
+        fits = listwise or _tokens(pairs, group) <= budget
+        parts += [group] if fits else [[index] for index in group]
+    sizes = [_tokens(pairs, part) for part in parts]
+    rounds, enough = -(-sum(sizes) // (budget * ranks)), -(-len(parts) // ranks)
+    while True:
+        micro, most = _deal(parts, sizes, ranks * min(rounds, enough))
+        if rounds >= enough or most <= budget:
+            return micro
+        rounds += 1
+
+
+def _deal(parts: Sequence[list[int]], sizes: Sequence[int], count: int) -> tuple[list[list[int]], int]:
+    """Deal parts, the largest first, each to whom has least; return the hands and the size of the largest."""
+    hands: list[list[int]] = [[] for _ in range(count)]
+    heap = [(0, number) for number in range(count)]
+    for size, part in sorted(zip(sizes, parts, strict=True), key=lambda one: -one[0]):
+        held, number = heap[0]
+        hands[number] += part
+        heapreplace(heap, (held + size, number))
+    return hands, max(heap)[0]
 
 
 def pack(pairs: Sequence[Pair], device: torch.device, *, shared: bool = True) -> Packed:

@@ -1,16 +1,16 @@
 """Checkpoints: everything the next step depends on, and nothing that can run code.
 
 The order of the pairs and the draws of dropout are pure functions of the seed and the step, so what has to be kept is
-the trained weights, the optimizer's moments, what the objective has learned, and the number of steps done. They are safetensors and JSON, written beside the
-last checkpoint and renamed over it: a run killed at any moment goes on from a whole one, with the same losses to the
-bit on a CPU.
+the trained weights, the optimizer's moments, what the objective has learned, and the number of steps done. They are
+safetensors and JSON, written beside the last checkpoint and renamed over it: a run killed at any moment goes on from a
+whole one, with the same losses to the bit on a CPU. Weights are kept whole, whatever number of ranks they came from.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,12 +19,13 @@ import numpy as np
 
 from prefkit.errors import TrainError
 from prefkit.train.forward import Task
+from prefkit.train.ranks import copy_into, whole
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Progress", "restore", "save", "writing"]
+__all__ = ["Progress", "restore", "save", "weights_of", "writing"]
 
 _WEIGHTS, _MOMENTS, _STATE, _FACTS = (
     "weights.safetensors",
@@ -50,13 +51,16 @@ def save(folder: Path, task: Task, optimizer: torch.optim.Optimizer, progress: P
     from safetensors.numpy import save_file as save_arrays
     from safetensors.torch import save_file
 
+    weights, moments = weights_of(task), _moments(task, optimizer)
+    if task.ranks.rank:
+        return
     fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     with writing(folder):
         fresh.mkdir(parents=True)
-        save_file({name: weight.detach().contiguous() for name, weight in _trained(task)}, fresh / _WEIGHTS)
-        save_file(_moments(task, optimizer), fresh / _MOMENTS)
+        save_file(weights, fresh / _WEIGHTS)
+        save_file(moments, fresh / _MOMENTS)
         save_arrays({"reliability": progress.reliability, **progress.columns}, fresh / _STATE)
         (fresh / _FACTS).write_text(json.dumps({"steps": progress.steps, "key": key}), encoding="utf-8")
     if folder.exists():
@@ -93,10 +97,14 @@ def restore(folder: Path, task: Task, optimizer: torch.optim.Optimizer, key: str
         raise TrainError(what, where=str(kept), hint="choose another output folder, or delete this one")
     with torch.no_grad():
         for name, weight in _trained(task):
-            weight.copy_(weights[name])
+            copy_into(weight, weights[name])
             for part in ("step", "exp_avg", "exp_avg_sq"):
                 if f"{part}/{name}" in moments:  # a weight that got no gradient has none
-                    optimizer.state[weight][part] = moments[f"{part}/{name}"].to(weight.device)
+                    held = (
+                        torch.zeros((), device=weight.device) if part == "step" else torch.empty_like(weight)
+                    )
+                    copy_into(held, moments[f"{part}/{name}"])
+                    optimizer.state[weight][part] = held
     return Progress(done, state.pop("reliability"), state)
 
 
@@ -113,14 +121,30 @@ def writing(path: Path) -> Iterator[None]:
         raise TrainError(f"cannot write the model: {reason}", where=str(path), hint=hint) from error
 
 
+def weights_of(task: Task) -> dict[str, Tensor]:
+    """Return every trained weight, whole, by name. Every rank must ask; all but the first get nothing."""
+    return _first(task, ((name, weight.detach()) for name, weight in _trained(task)))
+
+
+def _first(task: Task, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    alone = task.ranks.size == 1
+    found = {}
+    for name, value in named:
+        gathered = whole(value).contiguous()
+        if task.ranks.rank == 0:
+            found[name] = gathered if alone else gathered.cpu()
+    return found
+
+
 def _trained(task: Task) -> list[tuple[str, Tensor]]:
     named = [(name, weight) for name, weight in task.model.named_parameters() if weight.requires_grad]
     return [*named, *((f"head/{name}", weight) for name, weight in task.heads.items())]
 
 
 def _moments(task: Task, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{part}/{name}": value.contiguous()
+    named = (
+        (f"{part}/{name}", value)
         for name, weight in _trained(task)
         for part, value in optimizer.state[weight].items()
-    }
+    )
+    return _first(task, named)

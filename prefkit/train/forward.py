@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from prefkit.errors import TrainError
 from prefkit.objectives import SIDES, Lists, Objective, Pairs, Response, Side, TokenTerm
-from prefkit.train.batches import Packed, pack
+from prefkit.train.batches import Packed, pack, split_by_tokens
 from prefkit.train.logps import (
     Uncertainty,
     chunks,
@@ -26,6 +26,7 @@ from prefkit.train.logps import (
     token_log_probs,
     uncertainty,
 )
+from prefkit.train.ranks import Ranks
 from prefkit.train.settings import TrainPlacement
 from prefkit.train.tokenise import Pair
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Forward", "Task", "columns_of", "forward", "precision"]
 
+REFERENCE = ("ref_chosen_logp", "ref_rejected_logp")
+"""The columns that hold the reference's log-probs."""
 HEADS = "per-dimension"
 """The name of the trained output heads, [dimensions, vocab, dim], in `Task.heads`."""
 
@@ -54,6 +57,13 @@ class Task(NamedTuple):
     """Lends the reference, for objectives with terms that need its whole distribution."""
     lists: Mapping[str, pa.ChunkedArray] = {}
     """Columns with a list of (id, number) per scored token."""
+    ranks: Ranks = Ranks()
+    """The processes that share the work of a step."""
+
+    def micro(self, pairs: Sequence[Pair]) -> list[list[int]]:
+        """Cut pairs into what is in memory at once, as many parts for each rank; indices into `pairs`."""
+        room = self.placement.room(self.model.device.type)
+        return split_by_tokens(pairs, room, listwise=self.objective.listwise(), ranks=self.ranks.size)
 
 
 class Forward(NamedTuple):
@@ -76,6 +86,12 @@ def forward(
 
     `more` are columns of the step that are no columns of the table, [pairs] each.
     """
+    return task.ranks.enter(lambda: _forward(task, pairs, more, step_tokens))
+
+
+def _forward(
+    task: Task, pairs: Sequence[Pair], more: Mapping[str, np.ndarray], step_tokens: float | None
+) -> Forward:
     device = task.model.device
     twice = bool(task.objective.penalty.active)
     packed = pack(pairs, device, shared=not twice)

@@ -12,7 +12,7 @@ from prefkit.engines import Engines, Model
 from prefkit.engines.weights import Loaded, load
 from prefkit.train import attention, fresh
 from prefkit.train.loop import Reading, read
-from prefkit.train.prepare import Prepared
+from prefkit.train.prepare import Lend, Prepared
 from prefkit.train.report import Change, HeldOut, Measured, Samples, change, interval
 from prefkit.train.settings import TrainSettings
 
@@ -42,6 +42,11 @@ class HeldOutRows:
 
     def __init__(self, ready: Prepared, settings: TrainSettings, loaded: Loaded, engines: Engines) -> None:
         self._ready, self._settings, self._loaded, self._engines = ready, settings, loaded, engines
+
+    def of(self, loaded: Loaded, reference: Lend | None) -> "HeldOutRows":
+        """Return the same rows for another copy of the network."""
+        task = self._ready.task._replace(model=loaded.network, reference=reference)
+        return HeldOutRows(self._ready._replace(task=task), self._settings, loaded, self._engines)
 
     def measure(self, model: Model) -> Measurement:
         """Read the pairs with the network as it is now, and sample `model`, which is where it is saved."""

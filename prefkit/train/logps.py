@@ -114,6 +114,10 @@ class Uncertainty(NamedTuple):
     top: Tensor
     """Share of the most likely tokens."""
 
+    def means(self) -> tuple[float, float, int]:
+        """Return both means, and over how many tokens."""
+        return float(self.entropy.mean()), float(self.top.mean()), len(self.top)
+
 
 def uncertainty(hidden: Tensor, head: Tensor, *, most: int = 64, top: int = 10) -> Uncertainty:
     """Return entropy and the mass of the `top` likeliest tokens at up to `most` scored tokens, evenly spaced.

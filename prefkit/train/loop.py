@@ -13,15 +13,16 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import cos, pi
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from prefkit.errors import TrainError
 from prefkit.objectives import Costs, Rows
-from prefkit.train.batches import Batch, split_by_tokens, units
-from prefkit.train.forward import Forward, Task, columns_of, forward
+from prefkit.train.batches import Batch, units
+from prefkit.train.forward import REFERENCE, Forward, Task, columns_of, forward
+from prefkit.train.optimizer import learning_rate
+from prefkit.train.ranks import whole
 from prefkit.train.settings import TrainSettings
 from prefkit.train.tokenise import Pair
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Reading", "Step", "fit", "learning_rate", "make_optimizer", "read"]
+__all__ = ["Reading", "Step", "fit", "read"]
 
 
 class Step(NamedTuple):
@@ -88,10 +89,7 @@ def fit(
         task.model.train()
         torch.manual_seed(settings.seed + batch.step)
         more = _more(task, batch.pairs, reliability)
-        micro = split_by_tokens(
-            batch.pairs, task.placement.room(task.model.device.type), listwise=task.objective.listwise()
-        )
-        done = _backward(task, batch, micro, more)
+        done = _backward(task, batch, task.micro(batch.pairs), more)
         rate = learning_rate(batch.step, total, settings)
         norm = _update(optimizer, rate, settings.max_grad_norm, batch)
         if labels.annotators:
@@ -104,6 +102,7 @@ def fit(
         }
         metrics = {
             **_metrics(done.reading, batch),
+            **_distance(task, batch.pairs, done.reading),
             **done.told,
             "grad_norm": norm,
             "learning_rate": rate,
@@ -118,39 +117,13 @@ def read(task: Task, pairs: Sequence[Pair]) -> Reading:
 
     task.model.eval()
     reliability = task.objective.labels.start(_annotators(task))
-    micro = split_by_tokens(
-        pairs, task.placement.room(task.model.device.type), listwise=task.objective.listwise()
-    )
-    more = _more(task, pairs, reliability)
+    micro, more = task.micro(pairs), _more(task, pairs, reliability)
     with torch.no_grad():
         found = []
         for part in micro:
             said = _said(task, pairs, part, more)
             found.append(_reading(said, task.objective(said.pairs)))
     return _in_order(found, micro)
-
-
-def make_optimizer(task: Task, settings: TrainSettings) -> torch.optim.AdamW:
-    """Return AdamW with weight decay on matrices only."""
-    import torch
-
-    trained = [weight for weight in task.model.parameters() if weight.requires_grad]
-    trained += list(task.heads.values())
-    groups = [
-        {"params": [weight for weight in trained if weight.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [weight for weight in trained if weight.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
-
-
-def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
-    """Return the rate of a step: up over the warm-up, then constant or down towards zero."""
-    rising = round(settings.warmup * total)
-    if step < rising:
-        return settings.learning_rate * (step + 1) / rising
-    done = (step - rising) / max(1, total - rising)
-    factor = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + cos(pi * done)) / 2}[settings.schedule]
-    return settings.learning_rate * factor
 
 
 class _Done(NamedTuple):
@@ -171,32 +144,54 @@ def _backward(
     task: Task, batch: Batch, micro: Sequence[Sequence[int]], more: Mapping[str, np.ndarray]
 ) -> _Done:
     """Add the step's gradient to the weights, micro-batch by micro-batch."""
-    import torch
-
     count = units(batch.pairs, listwise=task.objective.listwise())
     known = _before(task, batch, micro, more)
     columns = columns_of(task, batch.pairs, more, known.losses.device)
     shares = task.objective.reducer(Rows(known.losses, columns, count))
-    readings, watched, tokens, loss = [], [], 0, 0.0
-    for part in micro:
-        said = _said(task, batch.pairs, part, more)
+    ranks, found = task.ranks, []
+    for part in micro[ranks.rank :: ranks.size]:
+        # A rank without pairs of its own keeps step with the others, to no effect.
+        said = _said(task, batch.pairs, part or micro[0], more)
         costs = task.objective(said.pairs)
-        _refuse_nonfinite(costs.loss + costs.extra, [batch.pairs[index] for index in part], batch.step)
-        step = (shares[part] * costs.weight * costs.loss).sum() + costs.extra.sum() / count
+        _refuse_nonfinite(
+            costs.loss + costs.extra, [batch.pairs[index] for index in part or micro[0]], batch.step
+        )
+        step = (shares[part or micro[0]] * costs.weight * costs.loss).sum() + costs.extra.sum() / count
         if said.embeddings is not None:
             squares = _squares(costs, said, keep=True)
             step = step + task.objective.penalty(squares, known.mean_square).sum() / count
-        step.backward()  # type: ignore[no-untyped-call]
-        readings.append(_reading(said, costs))
-        watched.append(said.uncertainty)
-        tokens, loss = tokens + said.tokens, loss + float(step.detach())
+        # FSDP averages over ranks what has to be their sum.
+        (step * (ranks.size if part else 0)).backward()  # type: ignore[no-untyped-call]
+        if part:
+            found.append(
+                _Part(
+                    part, _reading(said, costs), said.uncertainty.means(), said.tokens, float(step.detach())
+                )
+            )
+    return _joined([part for mine in ranks.gather(found) for part in mine])
+
+
+class _Part(NamedTuple):
+    """What came of a micro-batch."""
+
+    pairs: Sequence[int]
+    reading: Reading
+    watched: tuple[float, float, int]
+    tokens: int
+    loss: float
+
+
+def _joined(parts: Sequence[_Part]) -> _Done:
+    entropy, top, seen = (
+        np.asarray(column) for column in zip(*(part.watched for part in parts), strict=True)
+    )
     told = {
-        "loss": loss,
-        "entropy": float(torch.cat([one.entropy for one in watched]).mean()),
-        "top10_mass": float(torch.cat([one.top for one in watched]).mean()),
-        "tokens": tokens,
+        "loss": sum(part.loss for part in parts),
+        "entropy": float(np.average(entropy, weights=seen)),
+        "top10_mass": float(np.average(top, weights=seen)),
+        "tokens": sum(part.tokens for part in parts),
     }
-    return _Done(_in_order(readings, micro), told)
+    return _Done(_in_order([part.reading for part in parts], [part.pairs for part in parts]), told)
 
 
 class _Before(NamedTuple):
@@ -218,11 +213,12 @@ def _before(
     if not task.objective.reducer.two_pass and not penalty.active:
         return _Before(losses, 0.0)
     with torch.set_grad_enabled(penalty.active):
-        for part in micro:
-            said = _said(task, batch.pairs, part, more)
+        for part in micro[task.ranks.rank :: task.ranks.size]:
+            said = _said(task, batch.pairs, part or micro[0], more)
             costs = task.objective(said.pairs)
-            losses[part] = costs.loss.detach().float()
+            losses[part] = costs.loss.detach().float()[: len(part)]
             squares += float(_squares(costs, said, keep=False).sum()) if penalty.active else 0.0
+    losses = torch.stack(task.ranks.gather(losses.cpu())).sum(0).to(losses.device)
     return _Before(losses, squares / len(batch.pairs))
 
 
@@ -288,7 +284,7 @@ def _update(optimizer: torch.optim.Optimizer, rate: float, longest: float | None
     import torch
 
     trained = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = float(torch.nn.utils.clip_grad_norm_(trained, float("inf") if longest is None else longest))
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(trained, float("inf") if longest is None else longest)))
     if not np.isfinite(norm):
         raise _stopped("the gradient", batch.step, [pair.id for pair in batch.pairs])
     for group in optimizer.param_groups:
@@ -322,3 +318,19 @@ def _metrics(said: Reading, batch: Batch) -> dict[str, float]:
         "pairs": len(batch.pairs),
         "padding": 0.0,
     }
+
+
+def _distance(task: Task, pairs: Sequence[Pair], said: Reading) -> dict[str, float]:
+    """Return how much less likely both responses are than under the reference, nats a response.
+
+    Where they are samples of the reference, that estimates KL(reference || policy). Masked pairs have no such number,
+    since the log-probs of their reference are those of a part.
+    """
+    if not set(REFERENCE) <= task.columns.keys() or pairs[0].masks is not None:
+        return {}
+    rows = [pair.row for pair in pairs]
+    gaps = [
+        task.columns[name][rows] - now
+        for name, now in zip(REFERENCE, (said.chosen_logp, said.rejected_logp), strict=True)
+    ]
+    return {"kl": float(np.mean(gaps))}

@@ -16,24 +16,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefkit.columns import COLUMNS
-from prefkit.engines.chat import reference_fingerprint
+from prefkit.engines.chat import reference_fingerprint, vocabulary_fingerprint
 from prefkit.engines.weights import Loaded, identity
 from prefkit.errors import TrainError
 from prefkit.objectives import Objective
 from prefkit.train.batches import split_by_tokens
-from prefkit.train.forward import Task, forward
+from prefkit.train.forward import REFERENCE, Task, forward
 from prefkit.train.settings import TrainPlacement, TrainSettings
 from prefkit.train.tokenise import Pair, Tokenised, tokenise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["REFERENCE", "Lend", "Prepared", "check_reference", "coded", "lend", "prepare", "reference_sums"]
+__all__ = [
+    "Lend",
+    "Prepared",
+    "check_reference",
+    "check_teacher",
+    "coded",
+    "lend",
+    "prepare",
+    "reference_sums",
+]
 
 Lend = Callable[[], "AbstractContextManager[PreTrainedModel]"]
 """Lends the reference for as long as the context lasts: in evaluation mode, its gradients of no interest."""
-REFERENCE = ("ref_chosen_logp", "ref_rejected_logp")
-"""The columns that hold the reference's log-probs."""
 
 
 class Prepared(NamedTuple):
@@ -145,3 +152,18 @@ def check_reference(
         hint=f"let {COLUMNS['ref_fingerprint'].writer} name the model that `train` starts from, or name its model "
         "in `train: reference`; device and dtype must be the same",
     )
+
+
+def check_teacher(settings: TrainSettings, pairs: pa.Table, loaded: Loaded) -> None:
+    """Raise TrainError unless a teacher that the objective reads counts tokens as the model that is trained."""
+    if not any(name.endswith(("_teacher", "_advantage")) for name in settings.objective.reads()):
+        return
+    wanted = vocabulary_fingerprint(loaded.tokenizer)
+    there = "teacher_fingerprint" in pairs.column_names
+    for found in pc.unique(pairs["teacher_fingerprint"]).to_pylist() if there else (None,):
+        if found is None or "/".join(found.split("/")[:2]) != wanted:
+            raise TrainError(
+                f"the teacher's tokens are not those of model '{settings.model.id}'",
+                where="column 'teacher_fingerprint'",
+                hint="let stage `teacher` ask a model with the same tokenizer and chat template",
+            )

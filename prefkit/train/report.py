@@ -19,6 +19,7 @@ __all__ = [
     "Report",
     "Samples",
     "change",
+    "doubts",
     "interval",
     "render",
     "thin",
@@ -104,6 +105,8 @@ class Report(_Record):
     """Loss by step, thinned to at most 100 points, each the mean of its stretch."""
     held_out: HeldOut | None
     samples: Samples | None
+    warnings: Sequence[str] = ()
+    """What looks wrong about the run, in words."""
 
 
 class Measured(NamedTuple):
@@ -139,6 +142,22 @@ def _interval(means: np.ndarray) -> Interval:
     return Interval(mean=mean, low=mean - half, high=mean + half, prompts=len(means))
 
 
+def doubts(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return what looks wrong: a policy that tells chosen from rejected no better than a coin.
+
+    That is a reward accuracy of the second half of the steps within the 95% binomial interval around one half, where
+    the run was long enough for a true 0.6 to leave it.
+    """
+    half = history[len(history) // 2 :]
+    seen = sum(step["pairs"] for step in half)
+    right = sum(step["accuracy"] * step["pairs"] for step in half)
+    width = _Z * (0.25 / max(seen, 1)) ** 0.5
+    if width > 0.05 or abs(right / seen - 0.5) > width:
+        return []
+    what = f"reward accuracy stays at {right / seen:.3f} over the last {int(seen):,} pairs, which a coin reaches too"
+    return [f"{what}: look whether chosen and rejected answer the same prompt, or raise `learning_rate`"]
+
+
 def thin(losses: Sequence[float], points: int = 100) -> list[tuple[int, float]]:
     """Return (first step, mean loss) of at most `points` stretches of equal length."""
     parts = np.array_split(np.asarray(losses, dtype=np.float64), min(points, len(losses)))
@@ -156,6 +175,7 @@ def render(report: Report) -> str:
         f"Loss: {report.first_loss:.4f} at the first step, {report.last_loss:.4f} over the last tenth of the steps.",
         "",
     ]
+    lines += [f"**Warning:** {doubt}.\n" for doubt in report.warnings]
     if report.notes:
         lines += ["| pairs not trained on as they are | count |", "| --- | ---: |"]
         lines += [f"| {name} | {count:,} |" for name, count in sorted(report.notes.items())]

@@ -14,46 +14,33 @@ stands in the folder; asked for something else, it refuses to mix.
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from functools import cache
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from pydantic import ValidationError
 
 from prefkit.engines import Engines, Model
-from prefkit.engines.weights import Loaded, identity, load
-from prefkit.errors import TrainError
+from prefkit.engines.weights import identity
 from prefkit.identity import canonical, digest, hash_json
-from prefkit.train import attention, checkpoint
-from prefkit.train.adapters import lend_without, merged, save_adapter, wrap
+from prefkit.train import checkpoint
 from prefkit.train.batches import Batch, schedule
-from prefkit.train.forward import Task
-from prefkit.train.heads import make_heads, merged_heads
-from prefkit.train.held_out import HeldOutRows
-from prefkit.train.logps import check_model
-from prefkit.train.loop import Step, fit, make_optimizer
-from prefkit.train.prepare import (
-    REFERENCE,
-    Lend,
-    Prepared,
-    check_reference,
-    lend,
-    prepare,
-    reference_sums,
-)
-from prefkit.train.report import Report, render, thin
+from prefkit.train.folder import finished, lines, save_model, write, write_lines
+from prefkit.train.forward import REFERENCE, Task
+from prefkit.train.held_out import Measurement
+from prefkit.train.loop import Step, fit
+from prefkit.train.optimizer import make_optimizer
+from prefkit.train.prepare import check_reference, check_teacher, lend, reference_sums
+from prefkit.train.ranks import Ranks, joined, shard
+from prefkit.train.report import Report, doubts, render, thin
 from prefkit.train.settings import TrainPlacement, TrainSettings
 from prefkit.train.trackers import track
+from prefkit.train.work import Work, make_work, open_model, split, unsharded
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
-    from transformers import PreTrainedModel
 
 __all__ = ["Event", "TrainResult", "run"]
 
@@ -89,97 +76,79 @@ def run(
     progress: Progress,
 ) -> TrainResult:
     """Train and report. Raises TrainError, or EngineError if a model cannot be loaded."""
+    settings.objective.check(pairs)
+    asked = {"settings": canonical(settings), "pairs": digest(pairs), "model": identity(settings.model)}
+    if settings.reference is not None:
+        asked["reference"] = identity(settings.reference)
+    key = hash_json(asked)
+    with joined(placement.device) as ranks:
+        report = finished(out, key)
+        ranks.wait()
+        if report is None:
+            told: Progress = (lambda _: None) if ranks.rank else progress
+            report = _run(settings, pairs, out, placement, engines, told, key, ranks)
+    return TrainResult(report, Model(id=str(out / "model")), out)
+
+
+def _run(
+    settings: TrainSettings,
+    pairs: pa.Table,
+    out: Path,
+    placement: TrainPlacement,
+    engines: Engines,
+    progress: Progress,
+    key: str,
+    ranks: Ranks,
+) -> Report:
     import torch
 
-    settings.objective.check(pairs)
-    model = Model(id=str(out / "model"))
-    key = hash_json(
-        {"settings": canonical(settings), "pairs": digest(pairs), "model": identity(settings.model)}
-    )
-    finished = _finished(out, key)
-    if finished is not None:
-        return TrainResult(finished, model, out)
     if placement.threads is not None:
         torch.set_num_threads(placement.threads)
     out.mkdir(parents=True, exist_ok=True)
     progress(Event("prepare", 0, 1))
-    loaded = _load(settings.model, placement)
+    loaded = open_model(settings.model, placement, ranks)
     check_reference(settings, pairs, loaded, placement)
-    work = _prepare(settings, _split(pairs), loaded, placement, engines)
-    progress(Event("evaluate before", 0, 1))
-    before = work.held_out.measure(settings.model)
-    history = _train(work, out, key, progress)
-    _save(work, out / "model")
+    check_teacher(settings, pairs, loaded)
+    work = make_work(settings, split(pairs), loaded, placement, engines, ranks)
+    before = None
+    if ranks.rank == 0:
+        progress(Event("evaluate before", 0, 1))
+        before = work.held_out.measure(settings.model)
+    ranks.wait()
+    history, work = _train(work, out, key, progress)
+    if before is not None:
+        _finish(work, out, key, before, history, progress)
+    ranks.wait()
+    report = finished(out, key)
+    assert report is not None
+    return report
+
+
+def _finish(
+    work: Work,
+    out: Path,
+    key: str,
+    before: Measurement,
+    history: Sequence[Mapping[str, float]],
+    progress: Progress,
+) -> None:
+    """Save the model and report."""
+    folder = out / "model"
+    save_model(work.loaded, work.ready.task, work.adapters, folder)
     progress(Event("evaluate after", 0, 1))
-    after = work.held_out.measure(model)
+    after = work.held_out.measure(Model(id=str(folder)))
     report = _report(work, key, history).model_copy(
         update={
             "held_out": work.held_out.compare(before, after),
             "samples": work.held_out.compare_samples(before, after),
         }
     )
-    _write(out / "report.md", render(report))
-    _write(out / "report.json", report.model_dump_json(indent=1) + "\n")
+    write(out / "report.md", render(report))
+    write(out / "report.json", report.model_dump_json(indent=1) + "\n")
     shutil.rmtree(out / "checkpoint", ignore_errors=True)
-    return TrainResult(report, model, out)
 
 
-class _Work(NamedTuple):
-    """What the steps need."""
-
-    loaded: Loaded
-    ready: Prepared
-    settings: TrainSettings
-    held_out: HeldOutRows
-    adapters: "PeftModel | None"
-
-
-def _prepare(
-    settings: TrainSettings, parts: "_Parts", loaded: Loaded, placement: TrainPlacement, engines: Engines
-) -> _Work:
-    """Make rows and network ready. Everything that asks the reference as it is now happens here, before any step."""
-    adapters = None if settings.lora is None else wrap(loaded.network, settings.lora, settings.seed)
-    heads = make_heads(settings.objective, loaded.network, settings.seed)
-    reference = _reference(settings, loaded, placement, adapters)
-    task = Task(loaded.network, settings.objective, {}, placement, heads, reference)
-    ready = prepare(task, parts.trained, loaded, settings)
-    if not ready.told.pairs:
-        reasons = ", ".join(f"{name}: {count}" for name, count in ready.told.notes.items())
-        what = f"no pair is left to train on ({reasons or 'the table is empty'})"
-        raise TrainError(what, hint="look at the pairs with `prefkit show`")
-    check_model(loaded.network, ready.told.pairs[0])
-    rest = HeldOutRows(prepare(task, parts.held_out, loaded, settings), settings, loaded, engines)
-    return _Work(loaded, ready, settings, rest, adapters)
-
-
-def _reference(
-    settings: TrainSettings, loaded: Loaded, placement: TrainPlacement, adapters: "PeftModel | None"
-) -> Lend:
-    """Return what lends the reference.
-
-    That is another model, the policy without its adapters, a frozen copy, or, where only what stands before the first
-    step asks for it, the policy itself.
-    """
-    live = any(term.reference for term in settings.objective.terms())
-    if live and settings.update_reference:
-        what = "the objective reads the reference's whole distribution, which phases cannot update"
-        raise TrainError(what, hint="leave out `update_reference`, or the pieces that need it")
-    if settings.reference is None and adapters is not None:
-        return lend_without(adapters, loaded.network)
-    if settings.reference is None and not live:
-        return lend(loaded.network)
-
-    @cache
-    def other() -> "PreTrainedModel":
-        return _load(settings.reference or settings.model, placement).network.requires_grad_(False)
-
-    def lent() -> "AbstractContextManager[PreTrainedModel]":
-        return lend(other())()
-
-    return lent
-
-
-def _report(work: _Work, key: str, history: Sequence[Mapping[str, float]]) -> Report:
+def _report(work: Work, key: str, history: Sequence[Mapping[str, float]]) -> Report:
     """Return what the steps alone tell."""
     import torch
 
@@ -203,69 +172,62 @@ def _report(work: _Work, key: str, history: Sequence[Mapping[str, float]]) -> Re
         first_loss=losses[0],
         last_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
         curve=thin(losses),
+        warnings=doubts(history),
         held_out=None,
         samples=None,
     )
 
 
-class _Parts(NamedTuple):
-    trained: pa.Table
-    held_out: pa.Table
-
-
-def _split(pairs: pa.Table) -> _Parts:
-    """Tell the pairs to train on from those that `split` set aside."""
-    if "split" not in pairs.column_names:
-        return _Parts(pairs, pairs.slice(0, 0))
-    aside = pc.fill_null(pc.equal(pairs["split"], "test"), fill_value=False)
-    return _Parts(pairs.filter(pc.invert(aside)), pairs.filter(aside))
-
-
-def _load(model: Model, placement: TrainPlacement) -> Loaded:
-    """Load the weights in float32 whatever they are stored in: small steps would vanish in bfloat16."""
-    import torch
-
-    name = placement.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load(model, "language", torch.device(name), "float32")
-    attention.register()
-    loaded.network.set_attn_implementation(attention.NAME)
-    if placement.recompute:
-        loaded.network.gradient_checkpointing_enable({"use_reentrant": False})
-    return loaded
-
-
-def _train(work: _Work, out: Path, key: str, progress: Progress) -> list[Mapping[str, float]]:
-    """Run the steps that are missing; return the metrics of all of them."""
+def _train(work: Work, out: Path, key: str, progress: Progress) -> tuple[list[Mapping[str, float]], Work]:
+    """Run the steps that are missing; return the metrics of all of them, and the work with all its weights."""
     task, settings = work.ready.task, work.settings
+    task = task._replace(ranks=shard(task.model, task.objective, task.ranks))
+    work = work._replace(ready=work.ready._replace(task=task))
     optimizer = make_optimizer(task, settings)
     resumed = checkpoint.restore(out / "checkpoint", task, optimizer, key)
     plan = schedule(work.ready.told.pairs, settings, work.ready.table)
-    metrics = out / "metrics.jsonl"
-    history = [json.loads(line) for line in _lines(metrics)[: resumed.steps]]
-    _write(metrics, "".join(json.dumps(line) + "\n" for line in history))
-    tracker = track(task.placement.log_to, out, canonical(settings))
-    with metrics.open("a", encoding="utf-8") as file, tracker as send:
+    every = settings.evaluate.every if settings.evaluate else None
+    with _recorded(work, out, resumed.steps) as (history, record):
         for step, now in _steps(work, plan, optimizer, resumed):
             done = step.number + 1
-            history.append(step.metrics)
-            file.write(json.dumps(step.metrics) + "\n")
-            file.flush()
-            send(step.metrics)
+            record(step.metrics)
             progress(Event("train", done, len(plan), step.metrics))
             if done % task.placement.checkpoint_every == 0 or done == len(plan):
                 kept = {name: now.columns[name] for name in REFERENCE if settings.update_reference}
                 so_far = checkpoint.Progress(done, step.reliability, kept)
                 checkpoint.save(out / "checkpoint", now, optimizer, so_far, key)
-            every = settings.evaluate.every if settings.evaluate else None
             if every and done % every == 0 and done < len(plan):
                 _evaluate(work, out, done, progress)
-    return history
+    return history, unsharded(work)
+
+
+@contextmanager
+def _recorded(
+    work: Work, out: Path, steps: int
+) -> Iterator[tuple[list[Mapping[str, float]], Callable[[Mapping[str, float]], None]]]:
+    """Give the metrics of the steps that are done, and what adds those of one more. Only rank 0 writes them down."""
+    history: list[Mapping[str, float]] = list(lines(out / "metrics.jsonl")[:steps])
+    if work.ready.task.ranks.rank:
+        yield history, history.append
+        return
+    write_lines(out / "metrics.jsonl", history)
+    if (out / "evaluations.jsonl").is_file():
+        earlier = [line for line in lines(out / "evaluations.jsonl") if line["step"] <= steps]
+        write_lines(out / "evaluations.jsonl", earlier)
+    tracker = track(work.ready.task.placement.log_to, out, canonical(work.settings))
+    with (out / "metrics.jsonl").open("a", encoding="utf-8") as file, tracker as send:
+
+        def record(metrics: Mapping[str, float]) -> None:
+            history.append(metrics)
+            file.write(json.dumps(metrics) + "\n")
+            file.flush()
+            send(metrics)
+
+        yield history, record
 
 
 def _steps(
-    work: _Work, plan: Sequence[Batch], optimizer: "torch.optim.Optimizer", resumed: checkpoint.Progress
+    work: Work, plan: Sequence[Batch], optimizer: "torch.optim.Optimizer", resumed: checkpoint.Progress
 ) -> Iterator[tuple[Step, Task]]:
     """Yield the steps that are missing, each with the task it was done on: a phase may have its own reference."""
     task, settings, reliability = work.ready.task, work.settings, resumed.reliability
@@ -281,53 +243,15 @@ def _steps(
             yield step, task
 
 
-def _evaluate(work: _Work, out: Path, done: int, progress: Progress) -> None:
+def _evaluate(work: Work, out: Path, done: int, progress: Progress) -> None:
     """Measure the policy as it is and add a line to `evaluations.jsonl`."""
-    progress(Event("evaluate", done, 1))
-    folder = out / "evaluated"
-    _save(work, folder)
-    found = work.held_out.measure(Model(id=str(folder)))
-    shutil.rmtree(folder)
-    with (out / "evaluations.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": done, **found.summary()}) + "\n")
-
-
-def _save(work: _Work, folder: Path) -> None:
-    loaded = work.loaded
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    task = work.ready.task
-    with checkpoint.writing(folder), merged_heads(task.objective, loaded.network, task.heads):
-        if work.adapters is None:
-            loaded.network.save_pretrained(fresh)
-        else:
-            loaded.network.save_pretrained(fresh, state_dict=merged(loaded.network))
-            save_adapter(work.adapters, folder.with_name("adapter"))
-        loaded.tokenizer.save_pretrained(fresh)
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
-
-
-def _finished(out: Path, key: str) -> Report | None:
-    """Return the report of the same run, if it stands in the folder. Raises TrainError if another one does."""
-    path = out / "report.json"
-    if not path.is_file():
-        return None
-    try:
-        report = Report.model_validate_json(path.read_bytes())
-    except ValidationError:
-        return None  # torn or edited: the run is finished anew
-    if report.key != key:
-        what = "the output folder holds another run: other settings, pairs or model"
-        raise TrainError(what, where=str(out), hint="choose another output folder, or delete this one")
-    return report
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    now = unsharded(work)
+    if work.ready.task.ranks.rank == 0:
+        progress(Event("evaluate", done, 1))
+        folder = out / "evaluated"
+        save_model(now.loaded, now.ready.task, now.adapters, folder)
+        found = now.held_out.measure(Model(id=str(folder)))
+        shutil.rmtree(folder)
+        with (out / "evaluations.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": done, **found.summary()}) + "\n")
+    work.ready.task.ranks.wait()

@@ -21,7 +21,7 @@ from prefkit.train.settings import TrainSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Pair", "Tokenised", "Weighted", "tokenise"]
+__all__ = ["Pair", "Tokenised", "Weighted", "conversations", "settle", "tokenise"]
 
 Ids = tuple[int, ...]
 
@@ -71,7 +71,7 @@ def tokenise(
     longest = min(bounds) if bounds else None
     notes: Counter[str] = Counter()
     kept = []
-    sides = _conversations(pairs, "chosen"), _conversations(pairs, "rejected")
+    sides = conversations(pairs, "chosen"), conversations(pairs, "rejected")
     encoded = zip(*(encode_all(tokenizer, side) for side in sides), strict=True)
     masked = _masked(pairs, tokenizer, settings.objective.mask)
     for row, (name, (one, other)) in enumerate(zip(pairs["id"].to_pylist(), encoded, strict=True)):
@@ -79,9 +79,9 @@ def tokenise(
             notes["dropped/no-template"] += 1
             continue
         pair = Pair(row, name, tuple(one.prompt_ids), tuple(one.response_ids), tuple(other.response_ids))
-        reason = _unusable(pair, tuple(other.prompt_ids))
-        if reason is None and longest is not None and _length(pair) > longest:
-            pair, reason = _cut(pair, longest, settings.truncate, notes)
+        pair, reason = settle(pair, tuple(other.prompt_ids), longest, settings.truncate)
+        if reason is None and pair.cut:
+            notes[f"truncated/{settings.truncate}"] += 1
         if reason is None and masked is not None:
             pair, reason = masked(pair, (sides[0][row], one), (sides[1][row], other))
         if reason is None:
@@ -91,7 +91,19 @@ def tokenise(
     return Tokenised(kept, notes)
 
 
-def _conversations(pairs: pa.Table, side: str) -> list[Conversation]:
+def settle(pair: Pair, other_prompt: Ids, longest: int | None, truncate: str) -> tuple[Pair, str | None]:
+    """Return a pair as it is trained on, and why it is not if it is not.
+
+    `other_prompt` is the prompt as it stands before the rejected response, `longest` and `truncate` say how to cut.
+    """
+    reason = _unusable(pair, other_prompt)
+    if reason is None and longest is not None and _length(pair) > longest:
+        return _cut(pair, longest, truncate)
+    return pair, reason
+
+
+def conversations(pairs: pa.Table, side: str) -> list[Conversation]:
+    """Return each row's prompt with its `chosen` or `rejected` response, as engines take them."""
     tools = pairs["tools"].to_pylist() if "tools" in pairs.column_names else [None] * pairs.num_rows
     sides = zip(message_tuples(pairs["prompt"]), message_tuples(pairs[side]), tools, strict=True)
     return [Conversation(prompt, response, tool) for prompt, response, tool in sides]
@@ -134,20 +146,16 @@ def _unusable(pair: Pair, other_prompt: Ids) -> str | None:
     return "same-tokens" if pair.chosen == pair.rejected else None
 
 
-def _cut(pair: Pair, longest: int, side: str, notes: Counter[str]) -> tuple[Pair, str | None]:
+def _cut(pair: Pair, longest: int, side: str) -> tuple[Pair, str | None]:
     if side == "drop":
         return pair, "too-long"
     if side == "prompt":
         room = longest - max(len(pair.chosen), len(pair.rejected))
         if room < 1:
             return pair, "no-room-for-prompt"
-        notes["truncated/prompt"] += 1
         return pair._replace(prompt=pair.prompt[-room:], cut=True), None
     room = longest - len(pair.prompt)
     if room < 1:
         return pair, "no-room-for-response"
     pair = pair._replace(chosen=pair.chosen[:room], rejected=pair.rejected[:room], cut=True)
-    if pair.chosen == pair.rejected:
-        return pair, "same-tokens-after-cut"
-    notes["truncated/response"] += 1
-    return pair, None
+    return pair, "same-tokens-after-cut" if pair.chosen == pair.rejected else None

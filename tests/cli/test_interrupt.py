@@ -43,7 +43,7 @@ def test_ctrl_c_at_random_moments_is_one_line_and_the_next_build_goes_on(tmp_pat
     assert whole.returncode == 0
     for more in ([], [], ["-j", "2"], []):
         child = start(tmp_path, "runs", *more)
-        time.sleep(draw.uniform(0.5, 0.9) * seconds)
+        time.sleep(draw.uniform(0.3, 0.8) * seconds)
         child.send_signal(signal.SIGINT)
         _, told = child.communicate(timeout=60)
         assert child.returncode in (0, 2), told

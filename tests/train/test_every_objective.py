@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from prefkit.columns import COLUMNS
 from prefkit.engines import Conversation, Message, Model
-from prefkit.engines.chat import Encoded, encode
+from prefkit.engines.chat import Encoded, encode, vocabulary_fingerprint
 from prefkit.errors import TrainError
 from prefkit.objectives import PRESETS, SIDES, Objective
 from prefkit.train import TrainPlacement, TrainSettings, train
@@ -59,6 +59,7 @@ def rich(pairs: pa.Table, tokenizer: PreTrainedTokenizerFast) -> pa.Table:
             f"{side}_teacher": [[{"id": one, "logp": np.log(0.4)} for one in ids] for ids in tops[side]]
             for side in SIDES
         }
+        row["teacher_fingerprint"] = f"{vocabulary_fingerprint(tokenizer)}/somebody"
         row["rejected_advantage"] = [[{"id": one, "value": 0.3} for one in ids] for ids in tops["rejected"]]
         row |= {"chosen_score": 0.6 + 0.3 * draw.random(), "rejected_score": 0.4 * draw.random()}
         row |= {"chosen_helpful": draw.random(), "rejected_helpful": draw.random()}
@@ -97,7 +98,8 @@ def test_every_preset_trains_and_moves_the_policy(
     assert len(told) == 4
     assert all(np.isfinite(told))
     assert result.report.held_out is not None
-    assert abs(result.report.held_out.chosen_logp.difference.mean) > 1e-3
+    held_out = result.report.held_out
+    assert max(abs(one.difference.mean) for one in (held_out.chosen_logp, held_out.rejected_logp)) > 1e-3
 
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name not in REFERENCE_FREE])
@@ -149,3 +151,20 @@ def test_cutting_a_step_into_micro_batches_changes_no_loss(
             settings(policy, preset), rich, out=tmp_path / name, placement=TrainPlacement(micro_tokens=tokens)
         )
     assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "cut"), abs=2e-5)
+
+
+def test_a_teacher_with_other_tokens_is_refused(policy: Model, rich: pa.Table, tmp_path: Path) -> None:
+    at = rich.column_names.index("teacher_fingerprint")
+    other = rich.set_column(at, "teacher_fingerprint", pa.array(["a/b/c"] * rich.num_rows))
+    with pytest.raises(TrainError, match="the teacher's tokens are not those of model") as raised:
+        train(settings(policy, "adpa"), other, out=tmp_path)
+    assert raised.value.where == "column 'teacher_fingerprint'"
+
+
+def test_pairs_with_parts_taken_out_are_trained_on_and_not_measured(
+    policy: Model, rich: pa.Table, tmp_path: Path
+) -> None:
+    whole = sum(row["split"] == "test" and row["degree"] == 0 for row in rich.to_pylist())
+    result = train(settings(policy, "spo-degree"), rich, out=tmp_path)
+    assert result.report.held_out is not None
+    assert 0 < result.report.held_out.pairs == whole

@@ -15,7 +15,8 @@ from prefkit.objectives import Objective
 from prefkit.train import TrainPlacement, TrainSettings, attention
 from prefkit.train.batches import Batch, schedule
 from prefkit.train.forward import Task
-from prefkit.train.loop import fit, learning_rate, make_optimizer, read
+from prefkit.train.loop import fit, read
+from prefkit.train.optimizer import learning_rate, make_optimizer
 from prefkit.train.tokenise import Pair
 
 VOCAB = 97

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prefkit.train.report import Measured, change, interval, thin
+from prefkit.train.report import Measured, change, doubts, interval, thin
 
 
 def test_an_interval_is_over_prompts_not_over_rows() -> None:
@@ -32,3 +32,15 @@ def test_a_long_curve_is_thinned_and_a_short_one_kept() -> None:
     long = thin([float(at) for at in range(1000)], points=10)
     assert long[0] == (0, 49.5)
     assert [start for start, _ in long] == list(range(0, 1000, 100))
+
+
+def test_an_accuracy_like_a_coins_is_doubted() -> None:
+    def steps(accuracy: float, count: int = 20) -> list[dict[str, float]]:
+        return [{"accuracy": accuracy, "pairs": 64}] * count
+
+    (doubt,) = doubts(steps(0.51))
+    assert "stays at 0.510 over the last 640 pairs" in doubt
+    assert doubts(steps(0.6)) == []
+    assert doubts(steps(0.4)) == []  # worse than a coin is no coin
+    assert doubts(steps(0.5, count=4)) == []  # too short to tell
+    assert doubts([*steps(0.5), *steps(0.9)]) == []
