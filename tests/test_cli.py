@@ -9,7 +9,7 @@ import pytest
 from prefkit.cli import run
 
 HEAVY = {"torch", "transformers", "datasets", "sentence_transformers", "vllm"}
-VERBS = ("new", "plan", "build", "train", "show", "diff", "card", "export", "stages", "gc")
+VERBS = ("new", "plan", "build", "train", "show", "diff", "lint", "card", "export", "stages", "gc")
 ROWS = [
     {"prompt": f"question {at // 2}", "response": f"answer {at}\x1b[31m", "score": float(at % 2)}
     for at in range(8)

@@ -1,9 +1,11 @@
 """Docs are tested like code: recipes load, the stage table is current, the README's commands exist."""
 
 import importlib.util
+import inspect
 import os
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,16 @@ import typer
 from prefkit.cli import run
 from prefkit.cli.app import app
 from prefkit.columns import COLUMNS
+from prefkit.objectives.extras import EXTRAS, PENALTIES
+from prefkit.objectives.heads import Heads
+from prefkit.objectives.labels import LABELS
+from prefkit.objectives.masks import MASKS
+from prefkit.objectives.more_links import LINKS
+from prefkit.objectives.offsets import OFFSETS
+from prefkit.objectives.presets import PRESETS, make
+from prefkit.objectives.reducers import REDUCERS
+from prefkit.objectives.rewards import REWARDS
+from prefkit.objectives.weights import WEIGHTS
 from prefkit.recipe import Recipe
 from prefkit.stages import BUILTIN
 from prefkit.testing import check_stage
@@ -40,6 +52,62 @@ def test_the_stage_table_of_the_readme_is_current():
     if os.environ.get("PREFKIT_GOLDEN") == "write":
         README.write_text(wanted, encoding="utf-8")
     assert README.read_text(encoding="utf-8") == wanted, "run `make docs`"
+
+
+def preset_table() -> str:
+    rows = ["| preset | parameters | what it is | made of |", "| --- | --- | --- | --- |"]
+    for name, preset in PRESETS.items():
+        settings = inspect.signature(preset).parameters.values()
+        needed = [one.name for one in settings if one.default is one.empty]
+        given = {
+            one: {"helpful": 0.5, "honest": 0.5} if one == "weights" else ["helpful", "honest"]
+            for one in needed
+        }
+        shown = ", ".join(one.name if one.name in needed else f"{one.name}={one.default}" for one in settings)
+        made = make(name, given).describe()
+        told = " ".join((preset.__doc__ or "").split())
+        rows.append(
+            "| " + " | ".join(one.replace("|", "\\|") for one in (f"`{name}`", shown, told, made)) + " |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def piece_table() -> str:
+    rows = ["| part | piece | settings | what it is |", "| --- | --- | --- | --- |"]
+    for piece in (
+        *MASKS,
+        *REWARDS,
+        *OFFSETS,
+        *LINKS,
+        *LABELS,
+        *WEIGHTS,
+        *REDUCERS,
+        *EXTRAS,
+        *PENALTIES,
+        Heads,
+    ):
+        told = " ".join((piece.__doc__ or "").split("\n\n")[0].split()).replace("|", "\\|")
+        settings = ", ".join(piece.model_fields)
+        rows.append(f"| {piece.part} | `{piece.name}` | {settings} | {told} |")
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize(("name", "table"), [("presets", preset_table), ("pieces", piece_table)])
+def test_the_tables_of_objectives_are_current(name: str, table: Callable[[], str]) -> None:
+    path = ROOT / "docs" / "objectives.md"
+    head, _, rest = path.read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
+    _, mark, tail = rest.partition(f"<!-- /{name} -->")
+    assert mark
+    wanted = f"{head}<!-- {name} -->\n{table()}<!-- /{name} -->{tail}"
+    if os.environ.get("PREFKIT_GOLDEN") == "write":
+        path.write_text(wanted, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == wanted, "run `make docs`"
+
+
+def test_the_example_in_the_notes_on_objectives_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "objectives.md").read_text(), re.DOTALL)
+    exec(block, {})
+    assert "phrases · mean-log-ratio(beta=2.0)" in capsys.readouterr().out
 
 
 def test_there_are_recipes():

@@ -2,7 +2,8 @@
 
 Verbs, no nesting; help that is plain text, so that it can be searched and tested. Each verb imports what it needs
 when it runs, so that `prefkit --help` costs next to nothing and `plan`, `show` and `stages` never load torch. Exit
-codes: 0, 1 for a bug of prefkit (with its traceback), 2 for what the user can mend, and for Ctrl-C.
+codes: 0, 1 for a bug of prefkit (with its traceback) and for errors that `lint` finds, 2 for what the user can mend,
+and for Ctrl-C.
 
 Nothing is imported here, so that Ctrl-C is met from the first moment on.
 """

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from prefkit.cli import keeping, looking, making
+from prefkit.cli.lint import lint
 from prefkit.cli.process import go_on
 from prefkit.errors import PrefkitError
 
@@ -34,6 +35,7 @@ _VERBS: tuple[Callable[..., None], ...] = (
     making.train,
     looking.show,
     looking.diff,
+    lint,
     keeping.card,
     keeping.export,
     looking.stages,

@@ -241,7 +241,8 @@ def _render(
             continue_final_message=prefilled,
             tokenize=False,
         )
-    except (TemplateError, TypeError, ValueError) as error:  # tools of a wrong shape raise any of them
+    except (TemplateError, TypeError, ValueError, RecursionError) as error:
+        # Tools of a wrong shape raise any of these.
         return Failure(f"the chat template refuses the conversation: {error}")
     return text
 

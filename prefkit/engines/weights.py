@@ -128,7 +128,11 @@ def load_tokenizer(model: Model) -> tuple["PreTrainedTokenizerBase", int | None]
     has_config = folder is None or (folder / "config.json").is_file()
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
-        config = AutoConfig.from_pretrained(where, revision=revision) if has_config else None
+        config = (
+            AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
+            if has_config
+            else None
+        )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise _not_loaded(model, folder, error) from error
     check_template(tokenizer, model.id)

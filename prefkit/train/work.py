@@ -1,5 +1,6 @@
 """Work: what the steps of a run need, made once, before the first of them."""
 
+import warnings
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -142,7 +143,9 @@ def open_model(model: Model, placement: TrainPlacement, ranks: Ranks) -> Loaded:
     attention.register()
     loaded.network.set_attn_implementation(attention.NAME)
     if placement.recompute:
-        loaded.network.gradient_checkpointing_enable({"use_reentrant": False})
+        with warnings.catch_warnings():  # transformers 5.23 has another name for it, which earlier ones lack
+            warnings.simplefilter("ignore", FutureWarning)
+            loaded.network.gradient_checkpointing_enable({"use_reentrant": False})
     if placement.compile:
         _compile(loaded.network)
     return loaded

@@ -152,3 +152,21 @@ def test_an_untrained_policy_has_no_distance_to_its_reference(
 def test_samples_cannot_be_rated_by_ratings_they_do_not_have(policy: Model) -> None:
     with pytest.raises(ValidationError, match="rate them by a model or a rule"):
         settings(policy, evaluate={"score": {"ratings": "mean"}})
+
+
+# torch warns of itself on the way to the compiler.
+@pytest.mark.parametrize(
+    "how", ["recompute", pytest.param("compile", marks=[pytest.mark.slow, pytest.mark.filterwarnings("default")])]
+)
+def test_where_and_how_fast_changes_no_loss(policy: Model, pairs: pa.Table, tmp_path: Path, how: str) -> None:
+    train(settings(policy), pairs, out=tmp_path / "plain")
+    train(settings(policy), pairs, out=tmp_path / how, placement=TrainPlacement(**{how: True}))
+    assert losses(tmp_path / how) == pytest.approx(losses(tmp_path / "plain"), abs=1e-5)
+
+
+def test_bfloat16_activations_follow_float32(policy: Model, pairs: pa.Table, tmp_path: Path) -> None:
+    train(settings(policy), pairs, out=tmp_path / "plain")
+    train(settings(policy), pairs, out=tmp_path / "half", placement=TrainPlacement(dtype="bfloat16"))
+    plain, half = losses(tmp_path / "plain"), losses(tmp_path / "half")
+    assert half == pytest.approx(plain, abs=0.05)
+    assert half != plain
