@@ -21,7 +21,6 @@ from prefkit.card.markdown import public_tree
 from prefkit.card.provenance import recipe_text
 from prefkit.errors import ContractError, DataError
 from prefkit.export_folder import fresh_folder
-from prefkit.manifest import Shard
 from prefkit.statistics import Summary, summarise
 from prefkit.store import Store
 

@@ -282,3 +282,14 @@ def test_two_exports_of_one_run_have_the_same_bytes(store: Store, tmp_path: Path
     assert [(tmp_path / "one" / n).read_bytes() for n in files(tmp_path / "one")] == [
         (tmp_path / "two" / n).read_bytes() for n in files(tmp_path / "two")
     ]
+
+
+def test_trl_does_not_get_pairs_whose_responses_had_parts_taken_out(store: Store, tmp_path: Path) -> None:
+    file_run(store, pairs_of(4, degree=pa.array([0, 1, 2, 0], pa.int32())))
+    found = export(store, "tiny", tmp_path / "out", "trl")
+    assert found.rows == 2
+    assert found.warnings[-1].startswith("2 of 4 pairs are left out: ")
+    assert found.warnings[-1] in (tmp_path / "out" / "README.md").read_text()
+    (rows,) = (pq.read_table(path) for path in (tmp_path / "out" / "data").glob("*.parquet"))
+    assert [row["chosen"][0]["content"] for row in rows.to_pylist()] == ["good 0", "good 3"]
+    assert export(store, "tiny", tmp_path / "all", "parquet").rows == 4

@@ -12,6 +12,7 @@ Softmax and sums run in float32 whatever the model computes in, since bfloat16 h
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,7 +76,14 @@ def scored_hidden(model: PreTrainedModel, packed: Packed, embeddings: Tensor | N
         return_dict=True,
     )
     hidden: Tensor = out.last_hidden_state[0].index_select(0, packed.sources)
-    return hidden
+    scale = _logit_scale(model)
+    return hidden if scale == 1 else hidden * scale
+
+
+def _logit_scale(model: PreTrainedModel) -> float:
+    """Return what a model multiplies its logits by, under the two names that configurations have for it."""
+    told = model.config.get_text_config().to_dict()
+    return float(told.get("logit_scale") or 1.0) / float(told.get("logits_scaling") or 1.0)
 
 
 def head_of(model: PreTrainedModel) -> Tensor:
@@ -227,26 +235,43 @@ def chunks(hidden: Tensor, head: Tensor) -> Iterator[slice]:
 
 
 def check_model(model: PreTrainedModel, pair: Pair) -> None:
-    """Raise TrainError unless packed log-probs equal those of the model's own plain forward pass.
+    """Raise TrainError unless packed log-probs equal those of the model's own plain forward pass, token by token.
 
-    Architectures that do not take the attention interface, mix tokens in other ways than by attention, or change
-    logits after the head would train on wrong numbers; one pair tells. Tolerance: 0.02 nats a token on average, far
-    above what bfloat16 kernels differ by and far below what a wrong prompt costs.
+    Architectures that do not take the attention interface, mix tokens in other ways than by attention, attend to more
+    than keys and values, or change logits after the head would train on wrong numbers; one pair tells. Both passes
+    run in float32, so 0.01 nats are far above what kernels differ by; what is below could not be told from noise.
     """
     import torch
 
     device = model.get_output_embeddings().weight.device
     packed = pack([pair], device)
     with torch.no_grad():
-        found = log_probs(model, packed).responses
-        for number, response in (
-            (int(packed.chosen[0]), pair.chosen),
-            (int(packed.rejected[0]), pair.rejected),
-        ):
-            line = torch.tensor([[*pair.prompt, *response[:-1]]], device=device)
-            logits = model(input_ids=line, use_cache=False).logits[0, len(pair.prompt) - 1 :].float()
-            plain = logits.log_softmax(-1).gather(-1, torch.tensor(response, device=device)[:, None]).sum()
-            if not abs(float(plain - found[number])) <= 0.02 * len(response):
-                numbers = f"{float(found[number])}, not {float(plain)}"
-                what = f"packed log-probs of {type(model).__name__} differ from its own: {numbers}"
-                raise TrainError(what, hint="this architecture cannot be trained packed; train another model")
+        found = log_probs(model, packed).tokens
+        with _own_attention(model):
+            for number, response in (
+                (int(packed.chosen[0]), pair.chosen),
+                (int(packed.rejected[0]), pair.rejected),
+            ):
+                line = torch.tensor([[*pair.prompt, *response[:-1]]], device=device)
+                logits = model(input_ids=line, use_cache=False).logits[0, len(pair.prompt) - 1 :].float()
+                plain = logits.log_softmax(-1).gather(-1, torch.tensor(response, device=device)[:, None])[
+                    :, 0
+                ]
+                start = int(packed.starts[number])
+                apart = float((plain - found[start : start + len(response)]).abs().max())
+                if not apart <= 0.01:
+                    what = f"packed log-probs of {type(model).__name__} differ from its own by {apart:.2g} nats a token"
+                    raise TrainError(
+                        what, hint="this architecture cannot be trained packed; train another model"
+                    )
+
+
+@contextmanager
+def _own_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model attend as its authors wrote it."""
+    packed = model.config._attn_implementation  # noqa: SLF001 - transformers has no other name for it
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(packed)
