@@ -51,6 +51,8 @@ class RowWeight(Weights):
     def refuse(self, table: pa.Table) -> str | None:
         if pc.all(pc.equal(table["weight"], 1.0)).as_py():
             return "weights 'column' change nothing: every weight is 1"
+        if pc.any(pc.less(table["weight"], 0.0)).as_py():
+            return "weights 'column' would train against rows: some weights are below 0"
         return None
 
     def __call__(self, gap: Gap, pairs: Pairs) -> "Tensor":
@@ -94,7 +96,7 @@ class MarginAdaptive(Weights):
         )
         c = self.c_min + (self.c_max - self.c_min) / (1 + odds)
         weight = (logsigmoid(c * margin) - logsigmoid(margin)).exp()
-        return weight.where(margin > -self.tau, weight.new_ones(()))
+        return weight.new_ones(()).where(margin <= -self.tau, weight)  # so that a NaN stays one
 
 
 @final

@@ -70,13 +70,18 @@ def schedule(pairs: Sequence[Pair], settings: TrainSettings, table: pa.Table) ->
     """Return every step of a run. `table` is the one that the pairs' rows refer to."""
     if settings.phase_epochs is None:
         return _passes(pairs, settings, table, 0, 0, settings.epochs)
-    found = np.unique(_column(table, "phase", pairs)) if "phase" in table.column_names else np.zeros(0)
+    phases = _column(table, "phase", pairs) if "phase" in table.column_names else np.zeros(0)
+    if not np.isfinite(phases).all():
+        name = next(pair.id for pair, phase in zip(pairs, phases, strict=True) if not np.isfinite(phase))
+        what = f"pair '{name}' is in no phase, and `phase_epochs` says how often each phase is seen"
+        raise TrainError(what, where="column 'phase'", hint="write the column by an `order` stage")
+    found = np.unique(phases)
     if len(found) != len(settings.phase_epochs):
         what = f"`phase_epochs` names {len(settings.phase_epochs)} phases, and the pairs have {len(found)}"
         raise TrainError(what, where="column 'phase'", hint="add an `order` stage that writes as many phases")
     plan: list[Batch] = []
     for number, (phase, epochs) in enumerate(zip(found, settings.phase_epochs, strict=True)):
-        mine = [pair for pair, its in zip(pairs, _column(table, "phase", pairs), strict=True) if its == phase]
+        mine = [pair for pair, its in zip(pairs, phases, strict=True) if its == phase]
         plan += _passes(mine, settings, table, len(plan), number, epochs)
     return plan
 
@@ -94,7 +99,7 @@ def _passes(
     for epoch in count():
         steps = _steps(pairs, order(pairs, settings, table, epoch), settings)
         if most is None:
-            most = max(1, round(epochs * len(steps)))
+            most = max(1, int(epochs * len(steps) + 0.5))
         plan += [
             Batch(done + len(plan) + at, epoch, phase, [pairs[row] for row in rows])
             for at, rows in enumerate(steps)

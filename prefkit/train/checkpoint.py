@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Progress", "restore", "save", "weights_of", "writing"]
+__all__ = ["Progress", "forget", "restore", "save", "weights_of", "writing"]
 
 _WEIGHTS, _MOMENTS, _STATE, _FACTS = (
     "weights.safetensors",
@@ -55,15 +55,15 @@ def save(folder: Path, task: Task, optimizer: torch.optim.Optimizer, progress: P
     if task.ranks.rank:
         return
     fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(fresh, ignore_errors=True)
     with writing(folder):
         fresh.mkdir(parents=True)
         save_file(weights, fresh / _WEIGHTS)
         save_file(moments, fresh / _MOMENTS)
         save_arrays({"reliability": progress.reliability, **progress.columns}, fresh / _STATE)
         (fresh / _FACTS).write_text(json.dumps({"steps": progress.steps, "key": key}), encoding="utf-8")
-    if folder.exists():
+    if folder.exists():  # else a run was killed below, and the old one is the last that is whole
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -118,7 +118,7 @@ def writing(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         hint = "free space; the last whole checkpoint is kept, so the same command goes on from there"
-        raise TrainError(f"cannot write the model: {reason}", where=str(path), hint=hint) from error
+        raise TrainError(f"cannot write: {reason}", where=str(path), hint=hint) from error
 
 
 def weights_of(task: Task) -> dict[str, Tensor]:
@@ -148,3 +148,9 @@ def _moments(task: Task, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for part, value in optimizer.state[weight].items()
     )
     return _first(task, named)
+
+
+def forget(folder: Path) -> None:
+    """Remove a checkpoint and whatever a killed run left beside it."""
+    for name in ("", ".old", ".new"):
+        shutil.rmtree(folder.with_name(folder.name + name), ignore_errors=True)

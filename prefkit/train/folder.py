@@ -19,7 +19,7 @@ from prefkit.train.report import Report
 if TYPE_CHECKING:
     from peft import PeftModel
 
-__all__ = ["finished", "lines", "save_model", "write", "write_lines"]
+__all__ = ["add_line", "finished", "lines", "save_model", "write", "write_lines"]
 
 
 def save_model(loaded: Loaded, task: Task, adapters: "PeftModel | None", folder: Path) -> None:
@@ -71,8 +71,15 @@ def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def add_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a JSON line to a file. Raises TrainError where there is no room."""
+    with checkpoint.writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def write(path: Path, text: str) -> None:
-    """Write a file, beside itself and then in place."""
+    """Write a file, beside itself and then in place. Raises TrainError where there is no room."""
     fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8")
+    with checkpoint.writing(path):
+        fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)

@@ -61,7 +61,9 @@ def draw(
     model: Model, prompts: pa.Table, settings: Evaluate, engines: Engines, device: str, seed: int
 ) -> Drawn:
     """Sample `model` on the prompts and rate the samples. The scorer's engine comes from `engines`."""
-    context = Context(seed=seed, engines=Engines({**engines.serving, model.id: TransformersEngine(device)}))
+    context = Context(
+        seed=seed, engines=Engines({**engines.serving, model.served_as: TransformersEngine(device)})
+    )
     sample = Sample(
         model=model, n=settings.samples, temperature=settings.temperature, max_tokens=settings.max_tokens
     )

@@ -11,7 +11,7 @@ import numpy as np
 from prefkit.engines import Engines, Model
 from prefkit.engines.weights import Loaded, load
 from prefkit.train import attention, fresh
-from prefkit.train.loop import Reading, read
+from prefkit.train.loop import Reading, read, refuse_nonfinite
 from prefkit.train.prepare import Lend, Prepared
 from prefkit.train.report import Change, HeldOut, Measured, Samples, change, interval
 from prefkit.train.settings import TrainSettings
@@ -48,9 +48,21 @@ class HeldOutRows:
         task = self._ready.task._replace(model=loaded.network, reference=reference)
         return HeldOutRows(self._ready._replace(task=task), self._settings, loaded, self._engines)
 
+    def measure_first(self, model: Model) -> "Measurement":
+        """Measure as it is before the first step. Raises TrainError where the loss of a pair is not finite.
+
+        Later a policy that ran away may say anything, and is reported.
+        """
+        found = self.measure(model)
+        if found.reading is not None:
+            loss = found.reading.weight * found.reading.loss + found.reading.extra
+            refuse_nonfinite(loss, self._ready.told.pairs, " on held-out pairs")
+        return found
+
     def measure(self, model: Model) -> Measurement:
         """Read the pairs with the network as it is now, and sample `model`, which is where it is saved."""
-        reading = read(self._ready.task, self._ready.told.pairs) if self._ready.told.pairs else None
+        pairs = self._ready.told.pairs
+        reading = read(self._ready.task, pairs) if pairs else None
         wanted = self._settings.evaluate
         if wanted is None or not self._ready.table.num_rows:
             return Measurement(reading, None)

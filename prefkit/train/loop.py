@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Reading", "Step", "fit", "read"]
+__all__ = ["Reading", "Step", "fit", "read", "refuse_nonfinite"]
 
 
 class Step(NamedTuple):
@@ -60,7 +60,8 @@ class Reading(NamedTuple):
     @property
     def accuracy(self) -> np.ndarray:
         """1 where chosen earns more, 0 where less, a half where both earn the same."""
-        gap = self.chosen_reward - self.rejected_reward
+        with np.errstate(invalid="ignore"):  # of a policy that ran away
+            gap = self.chosen_reward - self.rejected_reward
         # Another kernel computed the reference: below 1e-4 a gap is rounding, and an untrained policy must read 0.5.
         won: np.ndarray = (np.sign(np.where(np.abs(gap) < 1e-4, 0.0, gap)) + 1) / 2
         return won
@@ -153,9 +154,8 @@ def _backward(
         # A rank without pairs of its own keeps step with the others, to no effect.
         said = _said(task, batch.pairs, part or micro[0], more)
         costs = task.objective(said.pairs)
-        _refuse_nonfinite(
-            costs.loss + costs.extra, [batch.pairs[index] for index in part or micro[0]], batch.step
-        )
+        mine = [batch.pairs[index] for index in part or micro[0]]
+        refuse_nonfinite(costs.weight * costs.loss + costs.extra, mine, f" at step {batch.step}")
         step = (shares[part or micro[0]] * costs.weight * costs.loss).sum() + costs.extra.sum() / count
         if said.embeddings is not None:
             squares = _squares(costs, said, keep=True)
@@ -271,13 +271,12 @@ def _in_order(readings: Sequence[Reading], micro: Sequence[Sequence[int]]) -> Re
     return Reading(*(np.concatenate(fields)[back] for fields in zip(*readings, strict=True)))
 
 
-def _refuse_nonfinite(loss: Tensor, pairs: Sequence[Pair], step: int) -> None:
-    import torch
-
-    good = torch.isfinite(loss.detach()).cpu()
-    if not bool(good.all()):
+def refuse_nonfinite(loss: Tensor | np.ndarray, pairs: Sequence[Pair], when: str) -> None:
+    """Raise TrainError with the ids of the rows whose loss is not finite."""
+    good = np.isfinite(loss if isinstance(loss, np.ndarray) else loss.detach().float().cpu().numpy())
+    if not good.all():
         names = [pair.id for pair, fine in zip(pairs, good.tolist(), strict=True) if not fine]
-        raise _stopped("the loss", step, names)
+        raise _stopped("the loss", when, names)
 
 
 def _update(optimizer: torch.optim.Optimizer, rate: float, longest: float | None, batch: Batch) -> float:
@@ -286,7 +285,7 @@ def _update(optimizer: torch.optim.Optimizer, rate: float, longest: float | None
     trained = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = float(whole(torch.nn.utils.clip_grad_norm_(trained, float("inf") if longest is None else longest)))
     if not np.isfinite(norm):
-        raise _stopped("the gradient", batch.step, [pair.id for pair in batch.pairs])
+        raise _stopped("the gradient", f" at step {batch.step}", [pair.id for pair in batch.pairs])
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
@@ -294,10 +293,10 @@ def _update(optimizer: torch.optim.Optimizer, rate: float, longest: float | None
     return norm
 
 
-def _stopped(what: str, step: int, names: Sequence[str]) -> TrainError:
+def _stopped(what: str, when: str, names: Sequence[str]) -> TrainError:
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return TrainError(
-        f"{what} is not finite at step {step}",
+        f"{what} is not finite{when}",
         where=f"rows {shown}",
         hint="look at those rows with `prefkit show`, or lower `learning_rate`",
     )

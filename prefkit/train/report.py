@@ -29,7 +29,10 @@ _Z = 1.959963984540054  # the 97.5% point of the normal distribution
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # What a policy that ran away says of samples may be infinite, and must be read back as it was.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings"
+    )
 
 
 class Interval(_Record):
@@ -126,7 +129,8 @@ def change(before: Measured, after: Measured) -> Change:
     one, other = _by_prompt(before), _by_prompt(after)
     _, mine, theirs = np.intersect1d(np.asarray(one.prompts), np.asarray(other.prompts), return_indices=True)
     was, became = one.values[mine], other.values[theirs]
-    return Change(before=_interval(was), after=_interval(became), difference=_interval(became - was))
+    with np.errstate(invalid="ignore"):  # of two infinite numbers
+        return Change(before=_interval(was), after=_interval(became), difference=_interval(became - was))
 
 
 def _by_prompt(rows: Measured) -> Measured:
@@ -138,7 +142,8 @@ def _interval(means: np.ndarray) -> Interval:
     mean = float(means.mean()) if len(means) else float("nan")
     if len(means) < 2:
         return Interval(mean=mean, low=None, high=None, prompts=len(means))
-    half = _Z * float(means.std(ddof=1)) / len(means) ** 0.5
+    with np.errstate(invalid="ignore"):
+        half = _Z * float(means.std(ddof=1)) / len(means) ** 0.5
     return Interval(mean=mean, low=mean - half, high=mean + half, prompts=len(means))
 
 

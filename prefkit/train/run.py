@@ -11,7 +11,6 @@ What a run does is identified by its settings, its pairs and its model: asked fo
 stands in the folder; asked for something else, it refuses to mix.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,11 +23,13 @@ import pyarrow as pa
 
 from prefkit.engines import Engines, Model
 from prefkit.engines.weights import identity
+from prefkit.errors import TrainError
 from prefkit.identity import canonical, digest, hash_json
 from prefkit.train import checkpoint
 from prefkit.train.batches import Batch, schedule
-from prefkit.train.folder import finished, lines, save_model, write, write_lines
+from prefkit.train.folder import add_line, finished, lines, save_model, write, write_lines
 from prefkit.train.forward import REFERENCE, Task
+from prefkit.train.heads import merged_heads
 from prefkit.train.held_out import Measurement
 from prefkit.train.loop import Step, fit
 from prefkit.train.optimizer import make_optimizer
@@ -87,6 +88,7 @@ def run(
         if report is None:
             told: Progress = (lambda _: None) if ranks.rank else progress
             report = _run(settings, pairs, out, placement, engines, told, key, ranks)
+        checkpoint.forget(out / "checkpoint")
     return TrainResult(report, Model(id=str(out / "model")), out)
 
 
@@ -104,7 +106,8 @@ def _run(
 
     if placement.threads is not None:
         torch.set_num_threads(placement.threads)
-    out.mkdir(parents=True, exist_ok=True)
+    with checkpoint.writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     progress(Event("prepare", 0, 1))
     loaded = open_model(settings.model, placement, ranks)
     check_reference(settings, pairs, loaded, placement)
@@ -113,7 +116,7 @@ def _run(
     before = None
     if ranks.rank == 0:
         progress(Event("evaluate before", 0, 1))
-        before = work.held_out.measure(settings.model)
+        before = work.held_out.measure_first(settings.model)
     ranks.wait()
     history, work = _train(work, out, key, progress)
     if before is not None:
@@ -145,7 +148,6 @@ def _finish(
     )
     write(out / "report.md", render(report))
     write(out / "report.json", report.model_dump_json(indent=1) + "\n")
-    shutil.rmtree(out / "checkpoint", ignore_errors=True)
 
 
 def _report(work: Work, key: str, history: Sequence[Mapping[str, float]]) -> Report:
@@ -186,8 +188,12 @@ def _train(work: Work, out: Path, key: str, progress: Progress) -> tuple[list[Ma
     optimizer = make_optimizer(task, settings)
     resumed = checkpoint.restore(out / "checkpoint", task, optimizer, key)
     plan = schedule(work.ready.told.pairs, settings, work.ready.table)
-    every = settings.evaluate.every if settings.evaluate else None
+    every = (settings.evaluate.every if settings.evaluate else None) or len(plan)
     with _recorded(work, out, resumed.steps) as (history, record):
+        missed = 0 < resumed.steps < len(plan) and resumed.steps % every == 0
+        known = resumed.steps in (line["step"] for line in lines(out / "evaluations.jsonl"))
+        if missed and not task.ranks.gather(known)[0]:
+            _evaluate(work, out, resumed.steps, progress)
         for step, now in _steps(work, plan, optimizer, resumed):
             done = step.number + 1
             record(step.metrics)
@@ -196,7 +202,7 @@ def _train(work: Work, out: Path, key: str, progress: Progress) -> tuple[list[Ma
                 kept = {name: now.columns[name] for name in REFERENCE if settings.update_reference}
                 so_far = checkpoint.Progress(done, step.reliability, kept)
                 checkpoint.save(out / "checkpoint", now, optimizer, so_far, key)
-            if every and done % every == 0 and done < len(plan):
+            if done % every == 0 and done < len(plan):
                 _evaluate(work, out, done, progress)
     return history, unsharded(work)
 
@@ -207,6 +213,10 @@ def _recorded(
 ) -> Iterator[tuple[list[Mapping[str, float]], Callable[[Mapping[str, float]], None]]]:
     """Give the metrics of the steps that are done, and what adds those of one more. Only rank 0 writes them down."""
     history: list[Mapping[str, float]] = list(lines(out / "metrics.jsonl")[:steps])
+    if len(history) < steps:
+        what = f"the checkpoint is of step {steps}, and the metrics beside it are of {len(history)} steps"
+        hint = "bring the file back, or delete the output folder to begin from the start"
+        raise TrainError(what, where=str(out / "metrics.jsonl"), hint=hint)
     if work.ready.task.ranks.rank:
         yield history, history.append
         return
@@ -214,13 +224,11 @@ def _recorded(
     if (out / "evaluations.jsonl").is_file():
         earlier = [line for line in lines(out / "evaluations.jsonl") if line["step"] <= steps]
         write_lines(out / "evaluations.jsonl", earlier)
-    tracker = track(work.ready.task.placement.log_to, out, canonical(work.settings))
-    with (out / "metrics.jsonl").open("a", encoding="utf-8") as file, tracker as send:
+    with track(work.ready.task.placement.log_to, out, canonical(work.settings)) as send:
 
         def record(metrics: Mapping[str, float]) -> None:
             history.append(metrics)
-            file.write(json.dumps(metrics) + "\n")
-            file.flush()
+            add_line(out / "metrics.jsonl", metrics)
             send(metrics)
 
         yield history, record
@@ -237,7 +245,9 @@ def _steps(
         begins = batches[0].step > 0 and plan[batches[0].step - 1].phase != phase
         if settings.update_reference and begins:
             policy = task._replace(reference=lend(task.model))
-            task = task._replace(columns={**task.columns, **reference_sums(policy, work.ready.told.pairs)})
+            with merged_heads(task.objective, task.model, task.heads):
+                sums = reference_sums(policy, work.ready.told.pairs)
+            task = task._replace(columns={**task.columns, **sums})
         for step in fit(task, batches, settings, optimizer, len(plan), reliability):
             reliability = step.reliability
             yield step, task
@@ -252,6 +262,5 @@ def _evaluate(work: Work, out: Path, done: int, progress: Progress) -> None:
         save_model(now.loaded, now.ready.task, now.adapters, folder)
         found = now.held_out.measure(Model(id=str(folder)))
         shutil.rmtree(folder)
-        with (out / "evaluations.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": done, **found.summary()}) + "\n")
+        add_line(out / "evaluations.jsonl", {"step": done, **found.summary()})
     work.ready.task.ranks.wait()

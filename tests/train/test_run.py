@@ -156,7 +156,8 @@ def test_samples_cannot_be_rated_by_ratings_they_do_not_have(policy: Model) -> N
 
 # torch warns of itself on the way to the compiler.
 @pytest.mark.parametrize(
-    "how", ["recompute", pytest.param("compile", marks=[pytest.mark.slow, pytest.mark.filterwarnings("default")])]
+    "how",
+    ["recompute", pytest.param("compile", marks=[pytest.mark.slow, pytest.mark.filterwarnings("default")])],
 )
 def test_where_and_how_fast_changes_no_loss(policy: Model, pairs: pa.Table, tmp_path: Path, how: str) -> None:
     train(settings(policy), pairs, out=tmp_path / "plain")
