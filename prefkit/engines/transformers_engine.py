@@ -35,6 +35,8 @@ __all__ = ["TransformersEngine"]
 
 T = TypeVar("T")
 _CPU_TOKENS, _GPU_TOKENS = 16384, 65536
+_CPU_SCORED_TOKENS = 2048
+"""A CPU is busy with that many already, and few rows have to be made up to fill the last batch of a length."""
 
 
 class TransformersEngine:
@@ -145,7 +147,8 @@ class TransformersEngine:
 
     def _shape(self, tokens: int, new_tokens: int, context: int | None = None) -> Shape:
         on_cpu = _device(self._device).type == "cpu"
-        budget = self._batch_tokens or (_CPU_TOKENS if on_cpu else _GPU_TOKENS)
+        usual = (_CPU_TOKENS if new_tokens else _CPU_SCORED_TOKENS) if on_cpu else _GPU_TOKENS
+        budget = self._batch_tokens or usual
         shape = shape_for(tokens, new_tokens, budget)
         # Learned positions end with the context, so a padded text must too.
         return shape if context is None else Shape(shape.rows, max(tokens, min(shape.length, context)))
