@@ -1,5 +1,6 @@
 """The benchmarks run, and what they compare is the same training."""
 
+import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -125,3 +126,11 @@ def test_a_causal_attention_counts_half() -> None:
             out.sum().backward()
         assert forward_flops == 4 * 2 * 64 * 64 * 8 / (1 + causal)
         assert counted.flops == 3.5 * forward_flops
+
+
+def test_the_benchmark_of_labels_runs() -> None:
+    command = [sys.executable, str(BENCHMARKS / "labels.py"), "--shape", "tiny", "--runs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "tiny, full: 1,000 labels" in done.stdout
+    assert "prefkit" in done.stdout
