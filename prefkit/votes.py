@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from prefkit.columns import VOTES
 
-__all__ = ["Tally", "mirror_votes", "tally", "votes_of"]
+__all__ = ["Said", "Tally", "mirror_votes", "said", "tally", "votes_of"]
 
 _WINNERS = ("rejected", "tie", "chosen")
+_ORDERS = ("chosen-first", "rejected-first")
 _OTHER_SIDE = {"chosen": "rejected", "rejected": "chosen", "chosen-first": "rejected-first"}
 _OTHER_SIDE["rejected-first"] = "chosen-first"
 
@@ -30,6 +31,21 @@ class Tally(NamedTuple):
     """Mean of the votes' `p`; NaN where none has one."""
     mean_strength: np.ndarray
     """Mean of the votes' `strength`; NaN where none has one."""
+
+
+class Said(NamedTuple):
+    """Every vote that says something, one an entry. Every array but the last is int64 [votes]."""
+
+    pair: np.ndarray
+    """The row it is about."""
+    judge: np.ndarray
+    """Into `judges`."""
+    order: np.ndarray
+    """0 chosen first, 1 rejected first, 2 not known."""
+    verdict: np.ndarray
+    """0 chosen, 1 tie, 2 rejected."""
+    judges: pa.Array
+    """Names, sorted; the last is null where a vote has no name."""
 
 
 class _Rated(NamedTuple):
@@ -56,6 +72,23 @@ def tally(votes: pa.ChunkedArray) -> Tally:
     return Tally(
         wins, ties, losses, _means(entries, "p", rows, count), _means(entries, "strength", rows, count)
     )
+
+
+def said(votes: pa.ChunkedArray) -> Said:
+    """Return who said what of which pair; votes without a verdict are left out."""
+    array, rows = _entries(votes)
+    entries = array.flatten()
+    verdict = pc.index_in(entries.field("winner"), pa.array(_WINNERS[::-1]))
+    there = pc.is_valid(verdict).to_numpy(zero_copy_only=False)
+    judges = entries.field("judge").filter(pa.array(there))
+    names = judges.unique()
+    names = names.take(pc.array_sort_indices(names))
+    order = pc.fill_null(pc.index_in(entries.field("order"), pa.array(_ORDERS)), 2)
+    judge, seen, told = (
+        codes.to_numpy(zero_copy_only=False).astype(np.int64)
+        for codes in (pc.index_in(judges, names), order, pc.fill_null(verdict, 0))
+    )
+    return Said(rows[there], judge, seen[there], told[there], names)
 
 
 def mirror_votes(votes: pa.ChunkedArray, rows: np.ndarray) -> pa.ChunkedArray:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import Discriminator, Field, Tag
 
 from prefkit.columns import Columns
-from prefkit.labels import Denoise, Flip, FromScores, FromVotes, Orient, Smooth, Tie
+from prefkit.labels import Denoise, Flip, FromJudges, FromScores, FromVotes, Orient, Smooth, Tie
 from prefkit.labels.direction import sides
 from prefkit.labels.op import World, op_name
 from prefkit.stage import PAIRS, Context, Flow, Kind, Stage
@@ -18,6 +18,7 @@ __all__ = ["Label"]
 AnyOp = Annotated[
     Annotated[FromScores, Tag("from-scores")]
     | Annotated[FromVotes, Tag("from-votes")]
+    | Annotated[FromJudges, Tag("from-judges")]
     | Annotated[Smooth, Tag("smooth")]
     | Annotated[Denoise, Tag("denoise")]
     | Annotated[Tie, Tag("tie")]
@@ -38,7 +39,7 @@ class Label(Stage):
 
     ops: Annotated[tuple[AnyOp, ...], Field(min_length=1)]
     """What to do, in order: `[{from-scores: {temperature: 2.0}}, {tie: {delta: 0.05}}, orient]`. Ops: `from-scores`,
-    `from-votes`, `smooth`, `denoise`, `tie`, `flip`, `orient`."""
+    `from-votes`, `from-judges`, `smooth`, `denoise`, `tie`, `flip`, `orient`."""
 
     def reads(self) -> Columns:
         needed: dict[str, pa.DataType] = {}
