@@ -91,7 +91,10 @@ def _extras(value: object) -> object:
 
 @final
 class Objective(BaseModel):
-    """A loss over pairs, composed of pieces. Spelled as a preset's name, `{preset: name, ...}`, or pieces."""
+    """A loss over pairs, composed of pieces. Spelled as a preset's name, `{preset: name, ...}`, or pieces.
+
+    Beside a preset stand its own parameters, and pieces that take the place of its pieces.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -135,11 +138,18 @@ class Objective(BaseModel):
             value = {"preset": value}
         if not isinstance(value, Mapping) or "preset" not in value:
             return value
-        from prefkit.objectives.presets import make  # presets build objectives, so they come after the class
+        from prefkit.objectives.presets import (
+            make,
+            parameters,
+        )  # presets build objectives, so they come after the class
 
         settings = {name: setting for name, setting in value.items() if name != "preset"}
+        own = parameters(str(value["preset"]))
+        pieces = {
+            part: settings.pop(part) for part in cls.model_fields if part in settings and part not in own
+        }
         try:
-            return dict(make(str(value["preset"]), settings))
+            return {**dict(make(str(value["preset"]), settings)), **pieces}
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"])

@@ -10,6 +10,7 @@ reference, and calls the trainer with one of these.
 """
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, validate_call
@@ -39,7 +40,7 @@ from prefkit.objectives.rewards import (
 )
 from prefkit.objectives.weights import RowWeight
 
-__all__ = ["PRESETS", "make"]
+__all__ = ["PRESETS", "make", "parameters"]
 
 Rate = Annotated[float, Field(ge=0, lt=0.5)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -215,3 +216,8 @@ def make(name: str, settings: Mapping[str, object]) -> Objective:
         raise PydanticCustomError("preset", f"no objective is called '{name}' ({hint})")
     made: Objective = validate_call(PRESETS[name])(**settings)
     return made
+
+
+def parameters(name: str) -> frozenset[str]:
+    """Return the names of a preset's parameters; none for a name that is no preset."""
+    return frozenset(signature(PRESETS[name]).parameters) if name in PRESETS else frozenset()

@@ -161,3 +161,11 @@ def test_a_reference_is_asked_for_only_where_it_is_read() -> None:
 def test_objectives_and_their_laws_import_no_torch() -> None:
     code = "import sys, prefkit.objectives, prefkit.testing, prefkit.train.settings; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_piece_beside_a_preset_takes_the_place_of_its_piece(lab: Any) -> None:
+    mixed = lab.objective("{ preset: simpo, gamma: 1.0, labels: { smooth: { rate: 0.2 } }, extras: [sft] }")
+    pieces = "{ reward: { mean-log-prob: { beta: 2.0 } }, offset: 1.0, labels: { smooth: { rate: 0.2 } }, extras: [sft] }"
+    assert mixed == lab.objective(pieces)
+    own = {"preset": "modpo", "weights": {"helpful": 0.5}}  # its parameter, not the piece of that name
+    assert lab.objective(own).weights == lab.objective("dpo").weights
