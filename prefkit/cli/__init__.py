@@ -18,11 +18,12 @@ def main() -> None:
     """Run the command line of this process."""
     code = 2
     try:
-        from prefkit.cli.process import prepare, settle
+        from prefkit.cli.process import leave, prepare, settle
 
         prepare(sys.argv[1:])
         code = run(sys.argv[1:])
         settle()
+        leave(code)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
     sys.exit(code)

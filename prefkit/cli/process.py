@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-__all__ = ["go_on", "prepare", "settle"]
+__all__ = ["go_on", "leave", "prepare", "settle"]
 
 _MOMENT_SECONDS = 0.005
 
@@ -49,6 +49,18 @@ class _Interrupts:
 def settle() -> None:
     """Let the end of the process pass undisturbed: all is done, and Ctrl-C could only spoil the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def leave(code: int) -> None:
+    """End a process of several that trained together; one that is alone goes on to its ordinary end.
+
+    Threads of torch's collectives may outlive the group, and one that asks for the interpreter while that ends takes the
+    process down after all its work is done: torchrun would call the run failed.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _raise_again(lost: "UnraisableHookArgs") -> None:

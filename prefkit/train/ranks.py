@@ -8,6 +8,7 @@ network that is whole.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,7 +79,9 @@ def joined(device: str) -> Iterator[Ranks]:
     try:
         yield ranks
     finally:
+        gc.collect()  # a network in a cycle keeps the group, whose threads must end before the interpreter does
         dist.destroy_process_group()
+        gc.collect()
 
 
 def shard(network: PreTrainedModel, objective: Objective, ranks: Ranks) -> Ranks:

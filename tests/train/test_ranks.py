@@ -19,6 +19,7 @@ SCRIPT = """
 import json, os, sys, warnings
 from pathlib import Path
 import pyarrow.parquet as pq
+from prefkit.cli.process import leave
 from prefkit.train import TrainPlacement, TrainSettings, train
 
 folder, out, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -31,6 +32,7 @@ settings = TrainSettings.model_validate_json((folder / "settings.json").read_tex
 placement = TrainPlacement(device="cpu", micro_tokens=60, checkpoint_every=1)
 result = train(settings, pq.read_table(folder / "pairs.parquet"), out=out, placement=placement, progress=told)
 assert result.report.steps
+leave(0)
 """
 
 
