@@ -39,6 +39,7 @@ __all__ = [
     "Rewards",
     "Soup",
     "Spend",
+    "filed",
     "in_order",
 ]
 
@@ -105,6 +106,10 @@ class Request(NamedTuple):
     stop: tuple[str, ...] = ()
     tools: str | None = None
     """JSON list, handed to the chat template."""
+    choices: tuple[str, ...] = ()
+    """The answer must be one of these, where there are any."""
+    top_logprobs: int = 0
+    """How many of the likeliest tokens to tell at each place of the answer."""
 
 
 class Conversation(NamedTuple):
@@ -126,6 +131,8 @@ class Completion(NamedTuple):
     prompt_tokens: int = 0
     logp: float | None = None
     """Summed log-prob in nats under the sampling distribution's model, where the engine knows it."""
+    tops: tuple[tuple[tuple[str, float], ...], ...] | None = None
+    """For each token of the answer, the likeliest ones and their log-probs in nats, where asked for and known."""
 
 
 class LogProb(NamedTuple):
@@ -151,6 +158,20 @@ class Failure(NamedTuple):
     too_long: bool = False
     """Whether the request exceeds what the model reads: asking again cannot help."""
 
+
+def filed(value: object) -> object:
+    """Return a request or answer as it is filed: fields that came later are left out where they say nothing.
+
+    So answers that were paid for before there were such fields are still found.
+    """
+    if isinstance(value, Request) and not any(value[_FIRST_OF_REQUEST:]):
+        return value[:_FIRST_OF_REQUEST]
+    if isinstance(value, Completion) and value.tops is None:
+        return value[:_FIRST_OF_COMPLETION]
+    return value
+
+
+_FIRST_OF_REQUEST, _FIRST_OF_COMPLETION = 8, 5
 
 A = TypeVar("A")
 Answers = Iterator[tuple[int, A | Failure]]

@@ -17,7 +17,17 @@ from typing import TypeVar
 import numpy as np
 from pydantic_core import to_json
 
-from prefkit.engines import Answers, Candidates, Completion, Conversation, Failure, LogProb, Model, Request
+from prefkit.engines import (
+    Answers,
+    Candidates,
+    Completion,
+    Conversation,
+    Failure,
+    LogProb,
+    Model,
+    Request,
+    filed,
+)
 from prefkit.rng import child_id
 
 __all__ = ["FakeEngine"]
@@ -91,7 +101,7 @@ class FakeEngine:
         named, failing = to_json((method, model.served_as, model.revision)), self._failing.encode()
         # A loop over requests: each has its own hash.
         for position, request in enumerate(asked):
-            text = named + to_json(request)
+            text = named + to_json(filed(request))
             if failing and failing in text:
                 yield position, Failure(f"the fake engine fails on '{self._failing}'")
                 continue
@@ -115,10 +125,24 @@ def _completion(request: Request, bits: bytes) -> Completion:
     words = [_WORDS[byte % len(_WORDS)] for byte in bits[1 : 2 + bits[0] % _MOST_WORDS]]
     prompt_tokens = sum(len((message.content or "").split()) for message in request.messages)
     logp = -4 * len(words) * _share(bits, 2)
+    if request.choices:
+        return _chosen(request, bits, prompt_tokens)
     if len(words) >= request.max_tokens:
         text = " ".join(words[: request.max_tokens])
         return Completion(text, request.max_tokens, "length", prompt_tokens, logp)
     return Completion(" ".join(words), len(words) + 1, "stop", prompt_tokens, logp)
+
+
+def _chosen(request: Request, bits: bytes, prompt_tokens: int) -> Completion:
+    """Return one of the choices, each as likely as its share of the hash."""
+    weights = (
+        np.frombuffer(bits[: 2 * len(request.choices)].ljust(2 * len(request.choices), b"\1"), "<u2") + 1.0
+    )
+    logps = np.log(weights / weights.sum())
+    best = int(np.argmax(logps))
+    order = np.argsort(-logps, kind="stable")[: request.top_logprobs]
+    tops = (tuple((request.choices[at], float(logps[at])) for at in order),) if request.top_logprobs else None
+    return Completion(request.choices[best], 1, "stop", prompt_tokens, float(logps[best]), tops)
 
 
 def _log_prob(conversation: Conversation, bits: bytes) -> LogProb:

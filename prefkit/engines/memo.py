@@ -36,6 +36,7 @@ from prefkit.engines import (
     Request,
     Rewards,
     Spend,
+    filed,
 )
 from prefkit.errors import EngineError, StoreError
 
@@ -109,7 +110,7 @@ class Method(NamedTuple):
 
 
 _GENERATE = Method(
-    "generate", lambda value: Completion(*value), lambda answer: (answer.prompt_tokens, answer.tokens)
+    "generate", lambda value: _completion(*value), lambda answer: (answer.prompt_tokens, answer.tokens)
 )
 _LOG_PROBS = Method("log-probs", lambda value: LogProb(*value), lambda answer: (answer.tokens, 0))
 _REWARDS = Method("rewards", tuple, lambda _: (0, 0))
@@ -240,9 +241,16 @@ class Remembering:
         return answer
 
 
+def _completion(*fields: Any) -> Completion:
+    answer = Completion(*fields)
+    if answer.tops is None:
+        return answer
+    return answer._replace(tops=tuple(tuple((token, logp) for token, logp in place) for place in answer.tops))
+
+
 def _to_json(value: object) -> bytes:
     """Return a value as JSON: tuples as lists, floats to the last bit, NaN and infinity by name."""
-    return to_json(value, inf_nan_mode="constants")
+    return to_json(filed(value), inf_nan_mode="constants")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -118,6 +118,8 @@ def test_methods_models_and_settings_do_not_mix(tmp_path):
         "seed": 99,
         "stop": ("x",),
         "tools": "[]",
+        "choices": ("yes", "no"),
+        "top_logprobs": 5,
     }
     assert set(changes) == set(Request._fields)
     for name, value in changes.items():
