@@ -16,6 +16,7 @@ __all__ = [
     "ADVANTAGE",
     "COLUMNS",
     "HISTORY",
+    "JUDGEMENTS",
     "LEVELS",
     "MESSAGES",
     "RATINGS",
@@ -52,6 +53,31 @@ VOTES = pa.list_(
         ]
     )
 )
+JUDGEMENTS = pa.list_(
+    pa.struct(
+        [
+            ("judge", STRING),
+            ("template", STRING),
+            ("task", STRING),
+            ("first", STRING),
+            ("second", STRING),
+            ("sample", I32),
+            ("attempt", I32),
+            ("verdict", STRING),
+            ("value", F64),
+            ("p", F64),
+            ("flaw", STRING),
+            ("counts", BOOL),
+            ("raw", STRING),
+            ("prompt_tokens", I32),
+            ("tokens", I32),
+        ]
+    )
+)
+"""Answers of judges as they came. `first` and `second` are ids of responses in the order shown; `verdict` says which of
+these is better (first, second or tie) and `p` how likely it is the first; `value` is a score, a place or a step. Where
+`flaw` says why an answer could not be read, there is no verdict. An answer that was asked for again, a planted one
+(`task`: canary/...) and a consequence do not count."""
 SPANS = pa.list_(pa.struct([("start", I32), ("end", I32), ("kind", STRING), ("id", I32), ("value", F64)]))
 """Marked characters [start, end) of a text. `kind`: phrase (`id` is the same where two sides replace each other),
 sentence (`value` 1: true, 0: false), step (`id` is its depth, `value` a cosine), weight or kl-weight (`value` in
@@ -70,6 +96,24 @@ RATIONALES = pa.list_(
         ]
     )
 )
+
+CONDITIONS = pa.list_(pa.struct([("kind", STRING), ("name", STRING), ("value", F64), ("shown", STRING)]))
+"""What a prompt says beside its request. `kind`: goal (a score and what it should be), weight (an aspect and its part of
+a direction of length 1), shot (the id of a pair that is shown), persona (who is answered), constraint (its name and
+number). `shown` is how the prompt words it."""
+CONSTRAINTS = pa.list_(
+    pa.struct(
+        [
+            ("where", STRING),
+            ("kind", STRING),
+            ("argument", STRING),
+            ("shown", STRING),
+            ("chosen", BOOL),
+            ("rejected", BOOL),
+        ]
+    )
+)
+"""Demands of `prompt` or `alt_prompt` (`where`) that a program can check, and whether each side meets them."""
 
 
 class Column(NamedTuple):
@@ -99,6 +143,14 @@ _ALL = (
     Column("source", STRING, _ANY, "which source the row came from", "source"),
     Column("domain", STRING, _ANY, "stratum of the prompt: subject, language, subset", "source"),
     Column("split", STRING, _ANY, "`train` or `test`, by hash of the prompt", "split"),
+    Column(
+        "consistency",
+        F64,
+        _ANY,
+        "how far two scorers order the prompt's responses alike; 1/2 is chance",
+        "consistency",
+        "[0, 1]",
+    ),
     # response
     Column("response", MESSAGES, _RESPONSE, "the answer, usually one assistant turn", "source, sample"),
     Column("index", I32, _RESPONSE, "stable number of the response within its prompt", "source, sample"),
@@ -107,7 +159,7 @@ _ALL = (
         "origin",
         STRING,
         _RESPONSE,
-        "`policy`, `dataset`, `human`, `revision` or `corruption`",
+        "`policy`, `pool`, `dataset`, `human`, `revision` or `corruption`",
         "source, sample",
     ),
     Column("finish", STRING, _RESPONSE, "why generation ended: `stop` or `length`", "sample"),
@@ -117,9 +169,24 @@ _ALL = (
     Column(
         "sampler_logp", F64, _RESPONSE, "summed log-prob of the response under its sampler", "sample", "nats"
     ),
-    Column("score", F64, _RESPONSE, "how good the response is; higher is better", "source, score"),
+    Column("score", F64, _RESPONSE, "how good the response is; higher is better", "source, score, judge"),
     Column("score_std", F64, _RESPONSE, "spread of the score over raters or models", "score"),
     Column("ratings", RATINGS, _RESPONSE, "one score an annotator; higher is better", "source"),
+    Column("judgements", JUDGEMENTS, ("response", "pair"), "answers of judges as they came", "judge"),
+    Column("first_error", I32, _RESPONSE, "number of the first wrong step, from 1; 0 if none is", "judge"),
+    Column("spans", SPANS, _RESPONSE, "marked characters of the response's last turn", "judge", "characters"),
+    Column("parent_id", STRING, _RESPONSE, "id of the response whose beginning it has", "continue"),
+    Column(
+        "prefix_end",
+        I32,
+        ("response", "pair"),
+        "length of the beginning that is shared",
+        "continue, siblings",
+        "characters",
+    ),
+    Column(
+        "step_index", I32, ("response", "pair"), "number of the step behind it, from 1", "continue, siblings"
+    ),
     Column("pass_rate", F64, _RESPONSE, "share of the prompt's responses with a score of 1", "pass-rate"),
     # pair
     Column("chosen", MESSAGES, _PAIR, "the preferred response", "source, pair"),
@@ -137,7 +204,7 @@ _ALL = (
         VOTES,
         _PAIR,
         "one verdict a judge and order; `winner` is chosen, rejected or tie",
-        "source, pair",
+        "source, pair, judge",
     ),
     Column(
         "p_chosen", F64, _PAIR, "graded preference: probability that chosen beats rejected", "label", "[0, 1]"
@@ -146,9 +213,23 @@ _ALL = (
     Column("flip_prob", F64, _PAIR, "belief that the row is mislabelled", "label", "[0, 1]"),
     Column("flipped", BOOL, _PAIR, "whether `label` reversed the stored direction", "label"),
     Column("margin", F64, _PAIR, "by how much chosen is better", "source, label, margin"),
+    Column("strength_std", F64, _PAIR, "how far members of an ensemble are apart in the margin", "label"),
+    Column("strength_agree", F64, _PAIR, "share of an ensemble that finds chosen better", "label", "[0, 1]"),
+    Column("kept_by", STRING, _PAIR, "which of two scorers finds the pair clear, or `both`", "label"),
     Column("weight", F64, _PAIR, "how much the row counts in training; mean 1", "weight"),
     Column("phase", I32, _PAIR, "curriculum phase, from 0", "order"),
     Column("rank", I64, _PAIR, "position in the order of training, from 0", "order"),
+    Column("conditions", CONDITIONS, _ANY, "what the prompt says beside its request", "condition, direction"),
+    Column("conditioned_on", STRING, _PAIR, "whose score is the goal, as sides were before", "condition"),
+    Column("persona", STRING, _ANY, "who is answered, in words", "personas, source"),
+    Column("pair_kind", STRING, _PAIR, "what is compared: `response`, `margin` or `prompt`", "constraints"),
+    Column("constraints", CONSTRAINTS, _PAIR, "demands of the prompt and who meets them", "constraints"),
+    Column("alt_prompt", MESSAGES, _PAIR, "another prompt that the pair is compared under", "constraints"),
+    Column(
+        "edit_ratio", F64, _PAIR, "share of the words in which the sides differ", "revise, corrupt", "[0, 1]"
+    ),
+    Column("route", STRING, _PAIR, "what the pair is for: `dpo`, `sft` or `resample`", "label, order"),
+    Column("difficulty", F64, _PAIR, "how hard the pair is to learn; higher is harder", "difficulty"),
     Column(
         "rationales", RATIONALES, _PAIR, "why chosen is better, with the question it answers", "rationale"
     ),
@@ -171,6 +252,8 @@ _ALL = (
         "reference",
     ),
     # what some objectives read beside: see prefkit.objectives
+    Column("accept_order", I32, _RESPONSE, "place among the responses kept of its prompt, from 0", "select"),
+    Column("accept_prob", F64, _RESPONSE, "how likely it was to be kept when it was", "select"),
     Column(
         "win_rate",
         F64,
@@ -233,6 +316,9 @@ _ALL = (
         "vocabulary, chat template and weights of the teacher, joined by `/`",
         "teacher, source",
     ),
+    Column("acq_score", F64, _ANY, "what a label of the row is worth; higher is better", "acquire"),
+    Column("acq_rank", I64, _ANY, "place among the rows chosen for labelling, from 0", "acquire"),
+    Column("acq_prob", F64, _ANY, "how likely the row was to be chosen for labelling", "acquire", "[0, 1]"),
     # rows that did not go on
     Column("drop_reason", STRING, _ANY, "why the row was dropped; only in dropped shards", "any"),
     Column(

@@ -30,17 +30,22 @@ def fingerprint(stage: Stage) -> str:
     return hash_json({"stage": stage.name, "version": stage.version, "config": canonical(stage)})
 
 
-def step_key(stage: Stage, seed: int, inputs: Sequence[str], models: Sequence[str] = ()) -> str:
+def step_key(
+    stage: Stage, seed: int, inputs: Sequence[str], models: Sequence[str] = (), files: Sequence[str] = ()
+) -> str:
     """Return where a result is filed.
 
     `inputs` are digests of what was read; `models` fingerprints of local weights the stage asks (hub models are
-    already in the config by id and revision). The seed counts only if the stage draws.
+    already in the config by id and revision); `files` digests of files it reads beside its rows. The seed counts only
+    if the stage draws.
     """
     parts: dict[str, Any] = {"stage": fingerprint(stage), "inputs": list(inputs)}
     if stage.draws():
         parts["seed"] = seed
     if models:
         parts["models"] = sorted(models)
+    if files:
+        parts["files"] = list(files)
     return hash_json(parts)
 
 

@@ -28,14 +28,17 @@ def source_key(data: Sequence[Source], folder: Path, store: Store) -> str:
     return hash_json({"stage": "data", "version": sources.VERSION, "read": read})
 
 
-def stage_key(stage: Stage, seed: int, inputs: Sequence[str], faked: Collection[str] = ()) -> str:
+def stage_key(
+    stage: Stage, seed: int, inputs: Sequence[str], faked: Collection[str] = (), folder: Path = Path()
+) -> str:
     """Return where a step (inputs: one digest) or a part (inputs: its shards' digests) is filed.
 
     `faked` are ids of models that the fake engine stands in for: the one placement that is part of the identity, since
-    its answers are not the model's.
+    its answers are not the model's. Paths in settings are relative to `folder`.
     """
     local = {_weights(model, faked) for model in models_in(stage)}
-    return step_key(stage, seed, inputs, sorted(weights for weights in local if weights is not None))
+    models = sorted(weights for weights in local if weights is not None)
+    return step_key(stage, seed, inputs, models, stage.files(folder))
 
 
 def faked(models: Mapping[str, Model], engines: Mapping[str, str]) -> frozenset[str]:

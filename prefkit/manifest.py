@@ -5,11 +5,13 @@ path, host or device: those are placement. What a run is called, and which manif
 kept in refs, so that two runs share what they have in common.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-__all__ = ["FORMAT", "Made", "Manifest", "Part", "Ref", "Rows", "Shard"]
+__all__ = ["FORMAT", "Made", "Manifest", "Part", "Ref", "Rows", "Shard", "Used", "add_used"]
 
 FORMAT = 1
 """Version of the store's layout. A store written by a newer one is refused, never guessed at."""
@@ -36,6 +38,55 @@ class Rows(_Record):
     failed: int = 0
 
 
+class Used(_Record):
+    """What was asked of one model. What is zero or unknown is left out of the file."""
+
+    calls: int = 0
+    """Requests answered by an engine."""
+    remembered: int = 0
+    """Requests answered from the memo."""
+    failed: int = 0
+    """Requests without an answer."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    saved_in: int = 0
+    """Tokens that the remembered answers took when they were first given."""
+    saved_out: int = 0
+    uncounted: int = 0
+    """Answers whose tokens are not all known; the tokens and dollars here are then a lower bound."""
+    seconds: float = 0.0
+    """Time spent waiting for the model."""
+    dollars: Decimal | None = None
+    """What the calls cost; None where the model had no price."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is zero or unknown."""
+        plain: dict[str, Any] = dump(self)
+        return {
+            name: value for name, value in plain.items() if value is not None and (value or name == "dollars")
+        }
+
+
+def add_used(used: Iterable[Mapping[str, Used]]) -> dict[str, Used]:
+    """Return the sum of what was used, by model. A cost is unknown where that of any call is."""
+    found: dict[str, list[Used]] = {}
+    for each in used:
+        for name, one in each.items():
+            found.setdefault(name, []).append(one)
+    return {name: _added(found[name]) for name in sorted(found)}
+
+
+def _added(used: Sequence[Used]) -> Used:
+    counts = {
+        name: sum(getattr(one, name) for one in used) for name in Used.model_fields if name != "dollars"
+    }
+    asked = [one.dollars for one in used if one.calls]
+    known = [one for one in asked if one is not None]
+    cost = sum(known, Decimal(0)) if asked and len(known) == len(asked) else None
+    return Used.model_validate({**counts, "seconds": round(counts["seconds"], 3), "dollars": cost})
+
+
 class Made(_Record):
     """How a result came about. No part of its identity."""
 
@@ -51,9 +102,19 @@ class Made(_Record):
     """Requests answered from the memo."""
     tokens_in: int = 0
     tokens_out: int = 0
+    models: dict[str, Used] = {}
+    """The same by model, named as in `engines`. What is left out of the file where no model was asked."""
     seconds: float = 0.0
     at: str = ""
     """UTC time the step finished, ISO 8601."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the models of a step that asked none."""
+        plain: dict[str, Any] = dump(self)
+        if not self.models:
+            plain.pop("models", None)
+        return plain
 
 
 class Part(_Record):

@@ -8,10 +8,10 @@ import os
 import platform
 import signal
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import wait
@@ -23,8 +23,9 @@ import pyarrow as pa
 
 from prefkit import __version__
 from prefkit.catalog import Catalog
-from prefkit.engines import Engines
-from prefkit.manifest import Made, Part, Rows, Shard
+from prefkit.engines import Engines, Spend
+from prefkit.engines.spend import Tally
+from prefkit.manifest import Made, Part, Rows, Shard, Used
 from prefkit.shards import cut
 from prefkit.stage import Context, Stage
 from prefkit.stages import BUILTIN
@@ -41,13 +42,15 @@ class Task(NamedTuple):
     key: str
     inputs: tuple[Shard, ...]
     """One shard for a map or group stage; all of them for a global one."""
+    folder: Path = Path()
+    """What paths in settings are relative to."""
 
 
 def make_part(stage: Stage, task: Task, store: Store, engines: Engines, seed: int, shard_rows: int) -> Part:
     """Run a stage on a task's rows, file what it makes, and file the part."""
     started, before = time.perf_counter(), engines.spend.snapshot()
     table = pa.concat_tables([store.get(shard) for shard in task.inputs])
-    ctx = Context(seed=seed, engines=engines)
+    ctx = Context(seed=seed, engines=engines, folder=task.folder)
     result = stage(table, ctx)
     pieces = cut(result, shard_rows) if stage.scope() == "global" else [result]
     part = Part(
@@ -128,22 +131,27 @@ def _end_with_parent() -> None:
     Thread(target=watch, name="prefkit-parent", daemon=True).start()
 
 
-def made_now(seconds: float, engines: Engines, before: Counter[str], plugin: str) -> Made:
+def made_now(seconds: float, engines: Engines, before: Mapping[str, Tally], plugin: str) -> Made:
     """Return how something was made just now, from the engines' counters before it."""
-    spent = engines.spend.snapshot()
-    spent.subtract(before)
+    used = {name: _used(name, tally, engines.spend) for name, tally in engines.spend.since(before).items()}
     return Made(
         prefkit=__version__,
         python=platform.python_version(),
         plugin=plugin,
-        engines=dict(sorted(engines.versions().items())) if spent["calls"] or spent["remembered"] else {},
-        calls=spent["calls"],
-        remembered=spent["remembered"],
-        tokens_in=spent["tokens_in"],
-        tokens_out=spent["tokens_out"],
+        engines={name: how for name, how in sorted(engines.versions().items()) if name in used},
+        calls=sum(one.calls for one in used.values()),
+        remembered=sum(one.remembered for one in used.values()),
+        tokens_in=sum(one.tokens_in for one in used.values()),
+        tokens_out=sum(one.tokens_out for one in used.values()),
+        models=used,
         seconds=round(seconds, 3),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _used(name: str, tally: Tally, spend: Spend) -> Used:
+    counts = {**asdict(tally), "seconds": round(tally.seconds, 3)}
+    return Used(**counts, dollars=spend.cost({name: tally}) if tally.calls else None)
 
 
 def _work(root: str, name: str, config: str, task: Task, seed: int, shard_rows: int) -> Part:

@@ -9,15 +9,18 @@ A step whose inputs are known has a key, by which the store says whether it stan
 read, so what comes after a step that has to run is not known: it may turn out to stand already.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
 from prefkit import sources
 from prefkit.columns import COLUMNS, Level
+from prefkit.engines.spend import Price
 from prefkit.errors import ContractError, PrefkitError, Problem, RecipeError, StoreError
+from prefkit.forecast import forecast, head_of, left, measured, spread, try_out
 from prefkit.keys import models_in, source_key, stage_key
 from prefkit.manifest import Manifest
 from prefkit.recipe import Recipe
@@ -56,7 +59,17 @@ class PlannedStep:
     calls: int | None = 0
     """Requests to models, about: fewer where rows are dropped or answers remembered. None if the rows are not known."""
     tokens: int | None = 0
-    """Generated tokens, about: as if every answer were as long as it may be."""
+    """Generated tokens, about: as if every answer were as long as it may be, unless an earlier build measured them."""
+    tokens_in: int | None = None
+    """Tokens read, about. None if not known."""
+    remembered: int | None = None
+    """Requests that are free, about, and no part of `calls`. None if not looked up."""
+    dollars: Decimal | None = None
+    """What the calls cost, about. None where a model has no price, or the tokens are not known."""
+    seconds: float | None = None
+    """Time the models take, about. None if it was never measured."""
+    basis: tuple[str, ...] = ()
+    """What these figures rest on."""
 
 
 class Goal(NamedTuple):
@@ -84,8 +97,12 @@ class Plan:
         return tuple(step for step in self.steps if step.state != "cached")
 
 
-def plan(recipe: Recipe, store: Store | None = None) -> Plan:
-    """Check a recipe and say what a build would do. Raises RecipeError with everything that does not fit."""
+def plan(recipe: Recipe, store: Store | None = None, prices: Mapping[str, Price] | None = None) -> Plan:
+    """Check a recipe and say what a build would do. Raises RecipeError with everything that does not fit.
+
+    With `prices`, by what a model is served as, also what it would cost, and from there on what it would take: that
+    tries stages on a few rows.
+    """
     problems: list[Problem] = []
     head = _peek(recipe, store, problems)
     if head is None:
@@ -93,7 +110,7 @@ def plan(recipe: Recipe, store: Store | None = None) -> Plan:
     schema, steps = head.schema, [_source_step(head)]
     for at, stage in enumerate(recipe.build):
         schema, found = _follow(stage, schema, _at(recipe.origin.build, at))
-        problems += found.problems
+        problems += [*found.problems, *_check_files(recipe, at, stage)]
         if found.lost:
             break
         steps.append(_step(recipe, at, stage, found.before, schema))
@@ -105,7 +122,10 @@ def plan(recipe: Recipe, store: Store | None = None) -> Plan:
     if recipe.train is not None:
         objective = recipe.train.objective
         goal = Goal(objective.describe(), tuple(objective.reads()))
-    return Plan(recipe.name, recipe.seed, tuple(_states(recipe, store, steps)), schema, goal)
+    states = _states(recipe, store, steps)
+    if prices is not None:
+        states = _forecasts(recipe, store, states, prices)
+    return Plan(recipe.name, recipe.seed, tuple(states), schema, goal)
 
 
 def standing(store: Store, key: str) -> Manifest | None:
@@ -194,6 +214,14 @@ def _as_if(schema: pa.Schema, stage: Stage) -> pa.Schema:
     return schema
 
 
+def _check_files(recipe: Recipe, at: int, stage: Stage) -> list[Problem]:
+    try:
+        stage.files(recipe.folder)
+    except PrefkitError as error:
+        return [_problem(error, _at(recipe.origin.build, at))]
+    return []
+
+
 def _check_goal(recipe: Recipe, schema: pa.Schema) -> list[Problem]:
     """Return what the objective reads and no step writes."""
     if recipe.train is None:
@@ -277,7 +305,7 @@ def _states(recipe: Recipe, store: Store | None, steps: Sequence[PlannedStep]) -
 def _key(recipe: Recipe, store: Store, stage: Stage | None, before: Manifest | None) -> str | None:
     if stage is None:
         return source_key(recipe.data, recipe.folder, store) if store.runs() else None
-    return stage_key(stage, recipe.seed, [before.digest]) if before is not None else None
+    return stage_key(stage, recipe.seed, [before.digest], (), recipe.folder) if before is not None else None
 
 
 def _price(step: PlannedStep, stage: Stage, rows: int | None, prompts: float | None) -> PlannedStep:
@@ -291,3 +319,31 @@ def _price(step: PlannedStep, stage: Stage, rows: int | None, prompts: float | N
     made = stage.most_rows(rows / groups) if groups else None
     given = None if made is None or groups is None else round(made * groups)
     return replace(step, rows=given, calls=round(rows * cost.calls), tokens=round(rows * cost.tokens_out))
+
+
+def _forecasts(
+    recipe: Recipe, store: Store | None, steps: Sequence[PlannedStep], prices: Mapping[str, Price]
+) -> list[PlannedStep]:
+    """Say of each step that asks models what that takes."""
+    known = measured(store, recipe.name) if store is not None else {}
+    done, before = [steps[0]], steps[0]
+    for step, stage in zip(steps[1:], recipe.build, strict=True):
+        manifest = (
+            store.step(before.key) if store is not None and before.state == "cached" and before.key else None
+        )
+        before = step
+        if not step.calls or step.state == "cached":
+            done.append(step)
+            continue
+        calls, tokens, trial = step.calls, step.tokens or 0, None
+        if manifest is not None and store is not None:
+            shards = left(stage, recipe.seed, manifest, store)
+            share = sum(shard.rows for shard in shards) / max(manifest.rows.kept, 1)
+            calls, tokens = round(calls * share), round(tokens * share)
+            trial = try_out(stage, spread(store, shards), recipe.seed, store) if shards else None
+        elif (head := head_of(recipe)) is not None:
+            trial = try_out(stage, head, recipe.seed, None)
+        found = forecast(stage, calls, tokens, prices, known, trial)
+        about = found._asdict()
+        done.append(replace(step, tokens=about.pop("tokens_out"), **about))
+    return done

@@ -78,7 +78,7 @@ def _walk(
         if stage is None or before is None:
             key = source_key(recipe.data, recipe.folder, store)
         else:
-            key = stage_key(stage, recipe.seed, [before.digest], fakes)
+            key = stage_key(stage, recipe.seed, [before.digest], fakes, recipe.folder)
         step = Step(name, key, recipe, store, settings, name in fresh)
         manifest = _standing(step)
         if manifest is None:

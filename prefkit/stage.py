@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, final
 
 import numpy as np
@@ -67,6 +68,8 @@ class Context:
     """Counts by `stage/what`, summed over shards; shown in the card."""
     dropped: list[pa.Table] = field(default_factory=list)
     failed: list[pa.Table] = field(default_factory=list)
+    folder: Path = Path()
+    """What paths in settings are relative to."""
 
     def uniform(self, stage: "Stage", keys: Iterable[str], draw: int = 0) -> np.ndarray:
         """Return one number in [0, 1) per key, the same whatever the sharding."""
@@ -148,6 +151,10 @@ class Stage(BaseModel, ABC):
 
     def touches(self) -> Collection[str]:
         """Return further columns that it reads and may change where they exist; `chosen_*` stands for any ending."""
+        return ()
+
+    def files(self, folder: Path) -> Sequence[str]:  # noqa: ARG002 - most stages read none
+        """Return digests of the files that it reads beside its rows; they enter its key. Raises DataError."""
         return ()
 
     def cost(self) -> Cost:

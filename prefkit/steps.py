@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 
 from prefkit import sources
-from prefkit.engines import Engines
+from prefkit.engines import Engines, Spend
 from prefkit.engines.placement import Placement, open_engines
 from prefkit.errors import EngineError
 from prefkit.identity import canonical, digest_all
 from prefkit.keys import faked, stage_key
-from prefkit.manifest import Made, Manifest, Part, Rows, Shard
+from prefkit.manifest import Made, Manifest, Part, Rows, Shard, add_used
 from prefkit.parts import Task, made_now, make_parts
 from prefkit.recipe import Recipe
 from prefkit.shards import SHARD_ROWS
@@ -51,6 +51,8 @@ class Settings(NamedTuple):
     refresh: tuple[str, ...] = ()
     """Steps to make anew even if they stand, asking models again."""
     progress: Callable[[Event], None] = _silent
+    spend: Spend | None = None
+    """What counts for the whole run, with its prices and budgets; None counts each step apart."""
 
 
 class Step(NamedTuple):
@@ -88,7 +90,7 @@ def make_source(step: Step) -> Manifest:
         (),
         Rows(read=kept + dropped, kept=kept, dropped=dropped),
         notes,
-        made_now(time.perf_counter() - started, Engines(), Counter(), "prefkit"),
+        made_now(time.perf_counter() - started, Engines(), {}, "prefkit"),
     )
     config = {"data": [sources.portable(source) for source in recipe.data]}
     tell(Event(step.name, "done", kept, kept + dropped))
@@ -175,7 +177,10 @@ def _parts(step: Step, stage: Stage, before: Manifest) -> list[Part]:
     """Return the part of every task in order, made or found."""
     groups = [before.shards] if stage.scope() == "global" else [(shard,) for shard in before.shards]
     fakes = faked(step.recipe.models, step.settings.placement.engines)
-    tasks = [Task(stage_key(stage, step.recipe.seed, _digests(shards), fakes), shards) for shards in groups]
+    seed, folder = step.recipe.seed, step.recipe.folder
+    tasks = [
+        Task(stage_key(stage, seed, _digests(shards), fakes, folder), shards, folder) for shards in groups
+    ]
     found = {task.key: part for task in tasks if (part := _standing(step, task)) is not None}
     missing = [task for task in tasks if task.key not in found]
     for part in make_parts(
@@ -183,7 +188,8 @@ def _parts(step: Step, stage: Stage, before: Manifest) -> list[Part]:
     ):
         found[part.key] = part
         step.settings.progress(Event(step.name, "part", _sum(found, "read"), before.rows.kept))
-        _check_failures(step, _sum(found, "failed"), before.rows.kept, part)
+        made = round(before.rows.kept * (stage.cost().rows or 1))  # what fails is a sample, not its prompt
+        _check_failures(step, _sum(found, "failed"), made, part)
     return [found[task.key] for task in tasks]
 
 
@@ -203,7 +209,10 @@ def _engines(step: Step, stage: Stage, missing: Sequence[Task]) -> Engines:
     if not missing or stage.cost().calls == 0:
         return Engines()
     memo = step.store.root / "memo.sqlite"
-    return open_engines(step.recipe.models, step.settings.placement, memo, refresh=step.fresh)
+    settings = step.settings
+    return open_engines(
+        step.recipe.models, settings.placement, memo, refresh=step.fresh, spend=settings.spend
+    )
 
 
 def _check_failures(step: Step, failed: int, total: int, part: Part) -> None:
@@ -229,6 +238,7 @@ def _sum_made(parts: Sequence[Part]) -> Made:
     return newest.model_copy(
         update={
             "engines": dict(sorted(engines.items())),
+            "models": add_used(part.made.models for part in parts),
             "seconds": round(sum(part.made.seconds for part in parts), 3),
             **{
                 name: sum(int(getattr(part.made, name)) for part in parts)

@@ -12,6 +12,7 @@ from prefkit.engines import Engines, Model
 from prefkit.engines.fake import FakeEngine
 from prefkit.identity import canonical, digest
 from prefkit.stages import BUILTIN
+from prefkit.tables import put
 from prefkit.testing import check_stage, run_stage
 
 GOLDEN = Path(__file__).parent / "golden" / "stages.json"
@@ -83,6 +84,32 @@ def views():
     return pa.Table.from_pylist(rows, schema=pairs().schema)
 
 
+def faulty():
+    """Responses with the first step that a judge found wrong."""
+    return put(responses(), "first_error", pa.array([1, 0, None, 1, 0, 1, 0], pa.int32()))
+
+
+def continued():
+    stage = BY_NAME["continue"].model_validate({"model": MODEL, "n": 2})
+    out = run_stage(stage, faulty(), seed=3, engines=ENGINES).table
+    return put(out, "score", pa.array([1.0] * out.num_rows))
+
+
+def of_one_person():
+    made = put(pairs(), "annotator", pa.array(["someone"] * pairs().num_rows))
+    return put(made, "prompt_id", pa.array([f"p{at}" for at in range(made.num_rows)]))
+
+
+def with_reference():
+    made = pairs()
+    made = put(made, "ref_chosen_logp", pa.array([-1.0 * at for at in range(made.num_rows)]))
+    return put(made, "ref_rejected_logp", pa.array([-2.0] * made.num_rows))
+
+
+def twice_scored():
+    return put(responses(), "other", pa.array([1.0, 0.0, 0.5, 0.25, 0.5, 1.0, 2.0]))
+
+
 BY_NAME = {stage.name: stage for stage in BUILTIN}
 CASES = {
     "sample": [(prompts, {"model": MODEL, "n": 3, "max_tokens": 8})],
@@ -92,6 +119,19 @@ CASES = {
         (responses, {"rule": "length", "as": "length"}),
         (responses, {"rule": {"math-answer": {"marker": "A:"}}}),
         (responses, {"ratings": "mean"}),
+        (responses, {"ensemble": [MODEL, OTHER]}),
+        (responses, {"log_prob": {"model": MODEL, "unit": "mean"}}),
+        (responses, {"implicit": {"policy": MODEL, "reference": OTHER, "beta": 0.2}}),
+    ],
+    "combine": [
+        (responses, {"of": ["score"], "as": "all", "normalise": "z"}),
+        (responses, {"of": ["score"], "as": "all", "kind": "hypervolume"}),
+    ],
+    "select": [(responses, {"n": 1}), (responses, {"kind": "rso", "n": 1})],
+    "judge": [
+        (pairs, {"model": MODEL}),
+        (responses, {"model": MODEL, "topology": "all", "verdict": "token"}),
+        (responses, {"model": MODEL, "kind": "pointwise"}),
     ],
     "pass-rate": [(responses, {"at_least": 1.0})],
     "win-rate": [(responses, {"scale": 2.0})],
@@ -115,12 +155,55 @@ CASES = {
         (pairs, {"ops": [{"flip": {"rate": 0.4}}]}),
     ],
     "margin": [(pairs, {"scale": 2.0}), (pairs, {"transform": "residual-length", "clip": 1.0})],
-    "weight": [(pairs, {"kind": "trust"})],
-    "filter": [(pairs, {"drop": ["empty", "identical"], "min_chars": 3})],
-    "dedup": [(responses, {"by": "response"}), (pairs, {"by": "pair", "within": "dataset"})],
+    "weight": [
+        (pairs, {"kind": "trust"}),
+        (pairs, {"kind": "expression", "formula": "1 + margin"}),
+        (pairs, {"kind": "wasserstein-dro"}),
+    ],
+    "filter": [
+        (pairs, {"drop": ["empty", "identical"], "min_chars": 3}),
+        (pairs, {"best": {"column": "margin", "share": 0.5}}),
+        (pairs, {"peers": {"scores": ["score", "score"], "keep": "either", "noise": 0.3}}),
+        (pairs, {"agree": {"scores": "score", "above": 0.5}}),
+        (pairs, {"drop": ["personal-data", "special-token", "cut-off", "refusal", "other-script"]}),
+    ],
+    "redact": [(pairs, {})],
+    "balance": [(pairs, {"bins": 2})],
+    "acquire": [
+        (pairs, {"budget": 6, "explore": 0.3}),
+        (pairs, {"by": "d-optimal", "budget": 4, "diverse": MODEL}),
+    ],
+    "analyse": [(pairs, {"what": ["shortcut", "length", "votes", "cells"], "scores": ["score"]})],
+    "pool": [(prompts, {"models": [MODEL, OTHER], "n": 2})],
+    "direction": [(twice_scored, {"aspects": ["score", "other"]})],
+    "consistency": [(twice_scored, {"of": ["score", "other"]})],
+    "continue": [(faulty, {"model": MODEL, "n": 2})],
+    "siblings": [(continued, {})],
+    "revise": [(responses, {"model": MODEL, "max_edit_ratio": 1.0})],
+    "corrupt": [(pairs, {"model": MODEL})],
+    "condition": [
+        (pairs, {"kind": "reward-goal"}),
+        (of_one_person, {"kind": "few-shot", "k": 2, "passes": 2}),
+    ],
+    "constraints": [(pairs, {"kinds": ["response", "margin", "prompt"]})],
+    "difficulty": [(with_reference, {}), (with_reference, {"kind": "agreement-needed"})],
+    "personas": [(pairs, {"model": MODEL, "traits": ["a", "b"], "n": 2})],
+    "on-policy": [(pairs, {"model": MODEL, "share": 0.5})],
+    "dedup": [
+        (responses, {"by": "response"}),
+        (pairs, {"by": "pair", "within": "dataset"}),
+        (responses, {"by": "response", "kind": "minhash"}),
+    ],
+    "decontaminate": [(responses, {"against": "tests/golden/benchmark.jsonl", "n": 2, "threshold": 0.4})],
     "split": [(pairs, {"test": 0.5})],
     "mix": [(prompts, {"total": 1})],
-    "order": [(pairs, {"by": "margin"}), (pairs, {"kind": "phases", "k": 2}), (pairs, {"kind": "shuffle"})],
+    "order": [
+        (pairs, {"by": "margin"}),
+        (pairs, {"kind": "phases", "k": 2}),
+        (pairs, {"kind": "shuffle"}),
+        (pairs, {"kind": "split", "gamma": 0.2}),
+        (pairs, {"kind": "interleave", "k": 2}),
+    ],
     "reference": [(pairs, {"model": MODEL}), (pairs, {"model": MODEL, "history": True})],
     "annotators": [(pairs, {}), (pairs, {"ties": "keep"}), (pairs, {"kind": "only-vote"})],
     "spans": [

@@ -8,7 +8,7 @@ The card is a Hugging Face dataset card: Markdown under a block of YAML.
 from collections.abc import Callable
 from pathlib import Path
 
-from prefkit.card import limits, origin, provenance, quality
+from prefkit.card import analysis, judges, limits, origin, provenance, quality
 from prefkit.card.facts import Facts, collect
 from prefkit.card.metadata import front_matter
 from prefkit.card.reports import save_report
@@ -26,6 +26,8 @@ _SECTIONS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
     ("Quality", quality.quality),
     ("Length", quality.length),
     ("Label reliability", quality.labels),
+    ("Judges", judges.judges),
+    ("Analysis", analysis.analysis),
     ("Curriculum", quality.curriculum),
     ("Reference model", quality.reference),
     ("Training run", lambda facts: "" if facts.report is None else validation(facts.report)),

@@ -150,8 +150,7 @@ def _of_rows(facts: Facts) -> Iterator[str]:
     if "dedup" not in facts.stages:
         yield "Duplicates were not looked for."
     else:
-        yield "Only what the `dedup` step looks for is deduplicated; near-duplicates may remain."
-    yield (
-        "Not looked at: overlap with public benchmarks, personal data, toxicity, the language of a response,"
-        " and whether responses are true."
-    )
+        yield "Only what the `dedup` step looks for is deduplicated; other near-duplicates may remain."
+    unseen = [] if "decontaminate" in facts.stages else ["overlap with public benchmarks"]
+    unseen += [] if "redact" in facts.stages else ["personal data"]
+    yield f"Not looked at: {', '.join([*unseen, 'toxicity', 'the language of a response'])}, and whether responses are true."

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from prefkit.card.analysis import is_of_analysis
 from prefkit.card.facts import Facts, Step
+from prefkit.card.judges import is_of_judges
 from prefkit.card.markdown import code, count, mean, public_tree, rate, spread_table, table, text
 from prefkit.columns import COLUMNS
 from prefkit.statistics import Summary
@@ -85,6 +87,7 @@ def flow(facts: Facts) -> str:
         (code(step.name), code(name), count(n))
         for step in facts.steps
         for name, n in step.manifest.notes.items()
+        if not is_of_judges(name) and not is_of_analysis(name)
     ]
     head = ("step", "rows are", "read:", "kept:", "dropped:", "failed:", "dropped because")
     lines = [table(head, rows)]

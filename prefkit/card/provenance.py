@@ -2,11 +2,13 @@
 
 import re
 import shlex
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from prefkit.card.facts import Facts
 from prefkit.card.markdown import code, count, fence, public, public_tree, table
-from prefkit.manifest import Made
+from prefkit.manifest import Made, Used, add_used
 from prefkit.yaml_text import yaml_text
 
 __all__ = ["digests", "is_pinned", "models", "recipe_text", "reproduction", "versions"]
@@ -35,7 +37,37 @@ def models(facts: Facts) -> str:
         head = ("step", "engine", "answered:", "remembered:", "tokens in:", "tokens out:")
         lines.append(table(head, [(code(name), _engines(made), *_spent(made)) for name, made in asked]))
         lines.append("Answered: by an engine. Remembered: from an earlier build, asked for nothing.")
+        lines += _totals([made for _, made in asked])
     return "\n\n".join(lines)
+
+
+def _totals(asked: Sequence[Made]) -> list[str]:
+    """Say what each model took in all steps, and what that cost where prices were given."""
+    used = add_used(made.models for made in asked)
+    if not used:
+        return []
+    head = ("model", "answered:", "failed:", "tokens in:", "tokens out:", "seconds:", "dollars:")
+    lines = [table(head, [(code(name), *_took(one)) for name, one in used.items()])]
+    told = [one.dollars for one in used.values() if one.dollars is not None]
+    every = sum(one.tokens_in + one.tokens_out for one in used.values())
+    total = f"In all {count(sum(one.calls for one in used.values()))} answers and {count(every)} tokens"
+    total += f", for {sum(told, Decimal(0)):.4f} dollars where a price was given." if told else "."
+    saved = sum(one.saved_in + one.saved_out for one in used.values())
+    if saved:
+        total += f" What was remembered had taken {count(saved)} tokens when it was first answered."
+    if any(one.uncounted for one in used.values()):
+        total += " ≥ and –: answers came without a count of their tokens."
+    if any(one.failed for one in used.values()):
+        total += " What failed requests took is not known."
+    return [*lines, total]
+
+
+def _took(used: Used) -> tuple[str, ...]:
+    at_least = "≥ " if used.uncounted else ""
+    known = [f"{at_least}{count(each)}" for each in (used.tokens_in, used.tokens_out)]
+    tokens = known if used.tokens_in or used.tokens_out or not used.uncounted else ["–", "–"]
+    cost = "–" if used.dollars is None else f"{at_least}{used.dollars:.4f}"
+    return (count(used.calls), count(used.failed), *tokens, f"{used.seconds:,.1f}", cost)
 
 
 def is_pinned(model: Any) -> bool:

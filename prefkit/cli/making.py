@@ -1,8 +1,10 @@
 """Verbs that make something: plan, build, train."""
 
 from prefkit.cli.options import (
+    Budgets,
     CheckpointEvery,
     Compile,
+    Concurrency,
     Device,
     Dtype,
     Engine,
@@ -10,18 +12,28 @@ from prefkit.cli.options import (
     Json,
     LogTo,
     MicroTokens,
+    Price,
+    PriceFile,
     RecipePath,
     Recompute,
     Refresh,
     Set,
     StoreFolder,
+    Timeout,
     Until,
 )
 
 __all__ = ["build", "plan", "train"]
 
 
-def plan(recipe: RecipePath, sets: Set = None, store: StoreFolder = "runs", as_json: Json = False) -> None:
+def plan(
+    recipe: RecipePath,
+    sets: Set = None,
+    store: StoreFolder = "runs",
+    price: Price = None,
+    price_file: PriceFile = "",
+    as_json: Json = False,
+) -> None:
     """Check a recipe and say what would run.
 
     prefkit plan recipes/quickstart.yaml
@@ -29,11 +41,13 @@ def plan(recipe: RecipePath, sets: Set = None, store: StoreFolder = "runs", as_j
     """
     from prefkit.cli.out import print_json
     from prefkit.cli.plan_table import as_data, draw
+    from prefkit.cli.purse import Purse
     from prefkit.plan import plan as plan_recipe
     from prefkit.recipe import Recipe
     from prefkit.store import Store
 
-    found = plan_recipe(Recipe.load(recipe, sets or ()), Store(store))
+    loaded = Recipe.load(recipe, sets or ())
+    found = plan_recipe(loaded, Store(store), Purse(price or (), price_file).priced(loaded.models))
     if as_json:
         print_json(as_data(found))
     else:
@@ -46,9 +60,14 @@ def build(
     store: StoreFolder = "runs",
     engine: Engine = None,
     device: Device = "auto",
+    concurrency: Concurrency = 64,
+    timeout: Timeout = 600.0,
     jobs: Jobs = 1,
     until: Until = "",
     refresh: Refresh = None,
+    price: Price = None,
+    price_file: PriceFile = "",
+    budget: Budgets = None,
     as_json: Json = False,
 ) -> None:
     """Build the dataset.
@@ -57,9 +76,12 @@ def build(
     prefkit build recipes/quickstart.yaml --until pair -j 2
     """
     from prefkit.cli.out import print_json, say
-    from prefkit.cli.work import build_recipe, paths
+    from prefkit.cli.purse import Purse
+    from prefkit.cli.work import build_recipe, paths, placement
 
-    done = build_recipe(recipe, sets, store, engine, device, jobs, until, refresh)
+    purse = Purse(price or (), price_file, budget or ())
+    place = placement(engine, device, concurrency, timeout)
+    done = build_recipe(recipe, sets, store, place, jobs, purse, until, refresh)
     last = list(done.steps)[-1]
     if as_json:
         print_json({name: manifest.model_dump(mode="json") for name, manifest in done.steps.items()})
@@ -76,6 +98,8 @@ def train(
     store: StoreFolder = "runs",
     engine: Engine = None,
     device: Device = "auto",
+    concurrency: Concurrency = 64,
+    timeout: Timeout = 600.0,
     jobs: Jobs = 1,
     dtype: Dtype = "auto",
     micro_tokens: MicroTokens = None,
@@ -83,6 +107,9 @@ def train(
     compile_layers: Compile = False,
     checkpoint_every: CheckpointEvery = 200,
     log_to: LogTo = None,
+    price: Price = None,
+    price_file: PriceFile = "",
+    budget: Budgets = None,
     as_json: Json = False,
 ) -> None:
     """Build what is missing, then train with the recipe's objective.
@@ -91,8 +118,9 @@ def train(
     prefkit train recipes/quickstart.yaml --set train.steps=10 --device cpu
     """
     from prefkit.cli.out import print_json, say
+    from prefkit.cli.purse import Purse
     from prefkit.cli.trained import story
-    from prefkit.cli.work import paths, train_placement, train_recipe
+    from prefkit.cli.work import paths, placement, train_placement, train_recipe
 
     place = train_placement(
         device=device,
@@ -103,7 +131,11 @@ def train(
         checkpoint_every=checkpoint_every,
         log_to=log_to,
     )
-    done = train_recipe(recipe, sets, store, engine, jobs, place)
+    answering, purse = (
+        placement(engine, device, concurrency, timeout),
+        Purse(price or (), price_file, budget or ()),
+    )
+    done = train_recipe(recipe, sets, store, answering, jobs, place, purse)
     if not done.first:
         return
     if as_json:

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "Budgets",
     "CheckpointEvery",
     "Compile",
+    "Concurrency",
     "Device",
     "Dtype",
     "Engine",
@@ -17,11 +19,14 @@ __all__ = [
     "Json",
     "LogTo",
     "MicroTokens",
+    "Price",
+    "PriceFile",
     "RecipePath",
     "Recompute",
     "Refresh",
     "Set",
     "StoreFolder",
+    "Timeout",
     "Until",
 ]
 
@@ -42,6 +47,18 @@ Engine = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, or auto.")]
+Concurrency = Annotated[
+    int,
+    typer.Option(
+        "--concurrency", min=1, metavar="N", help="Requests under way at a server, at most; it adapts below."
+    ),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout", min=1.0, metavar="SECONDS", help="How long to wait for one answer of a server."
+    ),
+]
 Jobs = Annotated[
     int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Worker processes for steps without models.")
 ]
@@ -51,6 +68,32 @@ Until = Annotated[
 Refresh = Annotated[
     list[str] | None,
     typer.Option("--refresh", metavar="STEP", help="Make this step anew, asking models again."),
+]
+Price = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--price",
+        metavar="NAME=IN/OUT",
+        help="What a model costs, in dollars per million tokens read and written.",
+    ),
+]
+PriceFile = Annotated[
+    str,
+    typer.Option(
+        "--prices",
+        metavar="FILE",
+        envvar="PREFKIT_PRICES",
+        help="Prices by model: a line `judge: 0.15/0.60` each.",
+        show_default=False,
+    ),
+]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="[NAME=]AMOUNT",
+        help="Stop once this is spent, on all models or on one: 5usd, 2M tokens.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 

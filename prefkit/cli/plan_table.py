@@ -1,9 +1,11 @@
 """A plan as people read it, like a table of contents, and as machines do."""
 
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Any
 
 from prefkit.cli.out import show, table
+from prefkit.engines.spend import dollars
 from prefkit.plan import Plan, PlannedStep
 from prefkit.show import thousands, visible
 
@@ -25,6 +27,9 @@ def draw(plan: Plan) -> None:
     if plan.goal is not None:
         show(f"objective: {plan.goal.objective}   needs {', '.join(plan.goal.needs) or 'nothing'}   ok")
     show(_sum(plan))
+    for step in plan.to_run:
+        if step.basis:
+            show(*_forecast(step))
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
@@ -55,6 +60,24 @@ def _extent(step: PlannedStep) -> str:
     return f"~ {thousands(step.rows)} rows" if step.rows is not None else ""
 
 
+def _forecast(step: PlannedStep) -> list[str]:
+    """Say what a step takes, and on what that rests."""
+    parts = [f"{thousands(step.calls or 0)} calls"]
+    parts += [f"{thousands(step.remembered)} remembered"] if step.remembered is not None else []
+    parts += [f"{thousands(step.tokens_in)} tokens in"] if step.tokens_in is not None else []
+    parts += [f"{thousands(step.tokens)} out"] if step.tokens else []
+    parts += [dollars(step.dollars)] if step.dollars is not None else []
+    parts += [_duration(step.seconds)] if step.seconds is not None else []
+    return [visible(f"{step.name}: about {', '.join(parts)}"), *(visible(f"  {line}") for line in step.basis)]
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def _sum(plan: Plan) -> str:
     todo = plan.to_run
     if not todo:
@@ -62,6 +85,11 @@ def _sum(plan: Plan) -> str:
     known, tokens = sum(step.calls or 0 for step in todo), sum(step.tokens or 0 for step in todo)
     total = f"about {thousands(known)} model calls" if known else "no model calls"
     total += f", {thousands(tokens)} generated tokens" if tokens else ""
+    costs = [step.dollars for step in todo if step.calls]
+    known_costs = [cost for cost in costs if cost is not None]
+    if known_costs:
+        # A step whose cost is not known says so below.
+        total += f", {'' if len(known_costs) == len(costs) else 'at least '}{dollars(sum(known_costs, Decimal(0)))}"
     unknown = [step.name for step in todo if step.calls is None]
     if unknown:
         total += f", and those of {', '.join(unknown)}, whose rows are not known yet"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import ValidationError
 
 from prefkit.cli.progress import Progress
+from prefkit.cli.purse import Purse
+from prefkit.engines import Spend
 from prefkit.engines.placement import Placement, open_engines
 from prefkit.errors import PrefkitError
 from prefkit.identity import canonical, hash_json
@@ -28,32 +30,34 @@ def build_recipe(
     path: str,
     sets: Sequence[str] | None,
     store: str,
-    engines: Sequence[str] | None,
-    device: str,
+    place: Placement,
     jobs: int,
+    purse: Purse | Spend,
     until: str = "",
     refresh: Sequence[str] | None = None,
 ) -> Build:
-    """Load a recipe, check it as a whole, and build what is missing."""
+    """Load a recipe, check it as a whole, and build what is missing, counting what models take."""
     from prefkit.plan import plan
 
-    recipe, place = Recipe.load(path, sets or ()), placement(engines or (), device)
+    recipe = Recipe.load(path, sets or ())
+    spend = purse if isinstance(purse, Spend) else purse.spend(recipe.models)
     plan(recipe, Store(store))
-    with Progress() as progress:
-        settings = Settings(place, jobs, until=until, refresh=tuple(refresh or ()), progress=progress)
+    with Progress(spend) as progress:
+        fresh = tuple(refresh or ())
+        settings = Settings(place, jobs, until=until, refresh=fresh, progress=progress, spend=spend)
         return run_build(recipe, Store(store), settings)
 
 
-def placement(engines: Sequence[str], device: str) -> Placement:
-    """Return where models run, from `--engine NAME=ENGINE` and `--device`."""
+def placement(engines: Sequence[str] | None, device: str, concurrency: int, timeout: float) -> Placement:
+    """Return where models run, from `--engine NAME=ENGINE`, `--device`, `--concurrency` and `--timeout`."""
     placed = {}
-    for text in engines:
+    for text in engines or ():
         name, sign, engine = text.partition("=")
         if not sign or not name or not engine:
             what = f"'{text}' is not NAME=ENGINE"
             raise PrefkitError(what, where=f"--engine {text}", hint="--engine judge=http://localhost:8000/v1")
         placed[name] = engine
-    return Placement(engines=placed, device=device)
+    return Placement(engines=placed, device=device, concurrency=concurrency, timeout=timeout)
 
 
 def train_placement(**flags: object) -> TrainPlacement:
@@ -88,9 +92,10 @@ def train_recipe(
     path: str,
     sets: Sequence[str] | None,
     store: str,
-    engines: Sequence[str] | None,
+    answering: Placement,
     jobs: int,
     place: TrainPlacement,
+    purse: Purse,
 ) -> Trained:
     """Build what is missing, train on the last step, and leave the run in the store's folder.
 
@@ -103,17 +108,17 @@ def train_recipe(
 
     from prefkit.train.ranks import joined
 
+    spend = purse.spend(recipe.models)
+
     with joined(place.device) as ranks:
         if ranks.rank == 0:
-            done = build_recipe(path, sets, store, engines, place.device, jobs)
+            done = build_recipe(path, sets, store, answering, jobs, spend)
             ranks.wait()
-            return _train(recipe, recipe.train, done, placement(engines or (), place.device), place)
+            return _train(recipe, recipe.train, done, answering, place, spend)
         ranks.wait()
         with redirect_stderr(StringIO()):  # everything is built; only one of the ranks says so
-            done = build_recipe(path, sets, store, engines, place.device, jobs)
-            trained = _train(
-                recipe, recipe.train, done, placement(engines or (), place.device), place, first=False
-            )
+            done = build_recipe(path, sets, store, answering, jobs, spend)
+            trained = _train(recipe, recipe.train, done, answering, place, spend, first=False)
     return trained
 
 
@@ -123,6 +128,7 @@ def _train(
     done: Build,
     engines: Placement,
     place: TrainPlacement,
+    spend: Spend,
     *,
     first: bool = True,
 ) -> Trained:
@@ -136,8 +142,8 @@ def _train(
     # One folder for each thing that can be asked for, so that a changed setting never meets an older run.
     asked = hash_json({"settings": canonical(settings), "rows": done.last.digest})
     out = done.store.root / "trained" / f"{recipe.name}-{asked[:8]}"
-    answering = open_engines(recipe.models, engines, done.store.root / "memo.sqlite")
-    with Progress() as progress:
+    answering = open_engines(recipe.models, engines, done.store.root / "memo.sqlite", spend=spend)
+    with Progress(spend) as progress:
 
         def tell(event: "Event") -> None:
             note = f"loss {event.metrics['loss']:.4f}" if "loss" in event.metrics else ""

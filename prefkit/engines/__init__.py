@@ -9,7 +9,6 @@ is kept aside and tried again on the next build. An engine that cannot work at a
 A `Model` is identity: which weights. Which engine serves it, and on what device, is placement and lives outside.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -17,6 +16,7 @@ from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, runtime_checka
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from prefkit.engines.spend import Drains, Spend
 from prefkit.errors import EngineError
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Candidates",
     "Completion",
     "Conversation",
+    "Drains",
     "Embeds",
     "Engine",
     "Engines",
@@ -242,18 +243,6 @@ class NextTokens(Protocol):
 
 
 Engine = Generates | LogProbs | Rewards | Embeds | NextTokens
-
-
-@dataclass
-class Spend:
-    """What engines were asked and answered so far: the one counter the memo adds to."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    """Keys: `calls` (answered by an engine), `remembered` (by the memo), `tokens_in`, `tokens_out`."""
-
-    def snapshot(self) -> Counter[str]:
-        """Return a copy of the counts as they are now."""
-        return Counter(self.counts)
 
 
 @dataclass(frozen=True)

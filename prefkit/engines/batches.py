@@ -4,7 +4,8 @@ A matrix product may sum in another order when its shape changes, so the same ro
 of 64 can differ in the last bits: enough to change a digest and, now and then, a sampled token. Here the shape of a
 batch is a function of the request alone: its length is rounded up to a bucket, and the number of rows follows from the
 bucket and the token budget. A batch with too few rows is filled up with copies that nobody reads. Rows of a fixed
-shape are computed alike wherever they stand, so the same request gives the same bits in any company.
+shape are computed alike wherever they stand, so the same request gives the same bits in any company. A mixture of
+experts is the exception: each expert computes as many rows as are sent to it, so last bits may differ.
 
 A bucket always leaves at least one empty slot. Libraries switch to another attention kernel when nothing is padded,
 which would again depend on the company.
@@ -13,7 +14,7 @@ which would again depend on the company.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-__all__ = ["Batch", "Shape", "bucket", "cut", "shape_for"]
+__all__ = ["Batch", "Shape", "bucket", "cut", "rows_for", "shape_for"]
 
 _STEP = 32
 _MOST_ROWS = 256
@@ -42,15 +43,15 @@ def bucket(tokens: int) -> int:
     return -(-wanted // step) * step
 
 
-def shape_for(tokens: int, new_tokens: int, budget: int) -> Shape:
-    """Return the batch shape of a request that reads `tokens` and may write `new_tokens`.
-
-    Rows are a power of two, as many as fit a budget of tokens, at least 1 and at most 256.
-    """
+def shape_for(tokens: int, budget: int) -> Shape:
+    """Return the batch shape of a text of `tokens`: as many rows as fit a budget of tokens, at most 256."""
     length = bucket(tokens)
-    room = length + (bucket(new_tokens) if new_tokens else 0)
-    rows = min(_MOST_ROWS, max(1, budget // room))
-    return Shape(1 << (rows.bit_length() - 1), length)
+    return Shape(rows_for(length, budget), length)
+
+
+def rows_for(length: int, budget: int, most: int = _MOST_ROWS) -> int:
+    """Return how many rows of a padded length are computed together: a power of two, at least 1."""
+    return _power(min(most, max(1, budget // length)))
 
 
 def cut(shapes: Sequence[Shape | None]) -> Iterator[Batch]:
@@ -67,3 +68,8 @@ def cut(shapes: Sequence[Shape | None]) -> Iterator[Batch]:
         members = groups[shape]
         for start in range(0, len(members), shape.rows):
             yield Batch(shape, tuple(members[start : start + shape.rows]))
+
+
+def _power(number: int) -> int:
+    """Return the largest power of two that is not above a number."""
+    return 1 << (number.bit_length() - 1)

@@ -28,6 +28,7 @@ from prefkit.engines import (
     Request,
     filed,
 )
+from prefkit.engines.thinned import Thinned
 from prefkit.rng import child_id
 
 __all__ = ["FakeEngine"]
@@ -71,6 +72,10 @@ class FakeEngine:
     def rewards(self, model: Model, conversations: Sequence[Conversation]) -> Answers[tuple[float, ...]]:
         """Yield one number between -4 and 4."""
         return self._answers("rewards", model, conversations, lambda _, bits: (8 * _share(bits, 0) - 4,))
+
+    def thinned_rewards(self, model: Model, passes: Sequence[Thinned]) -> Answers[tuple[float, ...]]:
+        """Yield one number between -4 and 4, another for each seed."""
+        return self._answers("thinned", model, passes, lambda _, bits: (8 * _share(bits, 0) - 4,))
 
     def embed(self, model: Model, texts: Sequence[str]) -> Answers[tuple[float, ...]]:
         """Yield 8 numbers between -1 and 1."""

@@ -1,32 +1,76 @@
-"""A key-value cache with room to grow.
+"""Key-value caches whose rows can be taken out and put together, with room to grow.
 
 The library's own layer copies all keys and values at every token. This one copies them once in 64 tokens. Measured on
 one core with 3 layers of 128 and rows of about 100 tokens: 64 rows 7.0 ms a step against 7.9, 256 rows 19 against 27;
 the longer the rows, the larger the difference.
+
+A sliding window's layer stays the library's own: it holds no more than its window, and copies that.
 """
 
+from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
-    from transformers.cache_utils import CacheLayerMixin
+    from transformers.cache_utils import Cache, CacheLayerMixin
 
-__all__ = ["growing_layer", "is_plain"]
+__all__ = ["Part", "can_split", "put_together"]
 
 _GROWTH = 64
 
 
-def is_plain(layer: "CacheLayerMixin") -> bool:
-    """Return whether a layer of a cache holds all keys and values, and nothing else."""
-    from transformers.cache_utils import DynamicLayer
+class Part(NamedTuple):
+    """Some rows of a cache."""
 
-    return type(layer) is DynamicLayer
+    cache: "Cache"
+    rows: "torch.Tensor"
+    """int64; a row may be taken more than once."""
 
 
-def growing_layer(keys: "torch.Tensor", values: "torch.Tensor") -> "CacheLayerMixin":
-    """Return a layer that holds keys and values of [rows, heads, tokens, head size] and appends in place."""
-    return _growing_class()(keys, values)
+def can_split(cache: "Cache") -> bool:
+    """Return whether all that a cache holds is keys and values of rows; recurrent states, for one, are not."""
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    plain = {DynamicLayer, DynamicSlidingWindowLayer, _growing_class()}
+    return all(type(layer) in plain and layer.is_initialized for layer in cache.layers)
+
+
+def put_together(parts: Sequence[Part]) -> "Cache":
+    """Return a cache of its own with the rows of all parts, which hold equally many tokens."""
+    from transformers.cache_utils import Cache
+
+    return Cache(layers=[_layer(parts, at) for at in range(len(parts[0].cache.layers))])
+
+
+def _layer(parts: Sequence[Part], at: int) -> "CacheLayerMixin":
+    """Return layer `at` of the cache that is put together."""
+    import torch
+
+    first = parts[0].cache.layers[at]
+    layers = [(part.cache.layers[at], part.rows) for part in parts]
+    if not first.is_sliding:
+        return _growing_class()(
+            _rows([(layer.keys, rows) for layer, rows in layers]),
+            _rows([(layer.values, rows) for layer, rows in layers]),
+        )
+    same = copy(first)  # it counts the tokens that have left the window
+    same.keys = torch.cat([layer.keys[rows] for layer, rows in layers])
+    same.values = torch.cat([layer.values[rows] for layer, rows in layers])
+    return same
+
+
+def _rows(parts: "Sequence[tuple[torch.Tensor, torch.Tensor]]") -> "torch.Tensor":
+    """Return rows of [rows, heads, tokens, head size], in a tensor with room for more tokens."""
+    held = parts[0][0]
+    _, heads, used, size = held.shape
+    room = held.new_empty(sum(len(rows) for _, rows in parts), heads, used + _GROWTH, size)
+    start = 0
+    for states, rows in parts:
+        room[start : start + len(rows), :, :used] = states[rows]
+        start += len(rows)
+    return room[:, :, :used]
 
 
 @lru_cache(maxsize=1)
@@ -39,29 +83,27 @@ def _growing_class() -> Any:
             super().__init__()
             self.dtype, self.device = keys.dtype, keys.device
             self.keys, self.values = keys, values
-            self._keys, self._values = keys, values
             self.is_initialized = True
 
         def update(
             self, key_states: "torch.Tensor", value_states: "torch.Tensor", *_args: object, **_more: object
         ) -> "tuple[torch.Tensor, torch.Tensor]":
             """Append [rows, heads, new, head size] and return everything so far."""
-            start = self.keys.shape[-2]
-            end = start + key_states.shape[-2]
-            self._keys = _with_room(self._keys, start, end)
-            self._values = _with_room(self._values, start, end)
-            self._keys[:, :, start:end] = key_states
-            self._values[:, :, start:end] = value_states
-            self.keys, self.values = self._keys[:, :, :end], self._values[:, :, :end]
+            self.keys = _appended(self.keys, key_states)
+            self.values = _appended(self.values, value_states)
             return self.keys, self.values
 
     return GrowingLayer
 
 
-def _with_room(held: "torch.Tensor", used: int, wanted: int) -> "torch.Tensor":
-    if wanted <= held.shape[-2]:
-        return held
-    rows, heads, _, size = held.shape
-    grown = held.new_empty(rows, heads, wanted + _GROWTH, size)
-    grown[:, :, :used] = held[:, :, :used]
-    return grown
+def _appended(held: "torch.Tensor", new: "torch.Tensor") -> "torch.Tensor":
+    """Write behind what is held, where its tensor has room, and else into a larger one."""
+    rows, heads, start, size = held.shape
+    end = start + new.shape[-2]
+    if held.stride(1) < end * size:
+        grown = held.new_empty(rows, heads, end + _GROWTH, size)
+        grown[:, :, :start] = held
+        held = grown
+    whole = held.as_strided((rows, heads, end, size), held.stride())
+    whole[:, :, start:end] = new
+    return whole

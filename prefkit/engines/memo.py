@@ -11,7 +11,7 @@ of it.
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -24,6 +24,7 @@ from prefkit.engines import (
     Candidates,
     Completion,
     Conversation,
+    Drains,
     Embeds,
     Engine,
     Failure,
@@ -38,6 +39,8 @@ from prefkit.engines import (
     Spend,
     filed,
 )
+from prefkit.engines.spend import Tokens
+from prefkit.engines.thinned import Thinned, ThinnedRewards
 from prefkit.errors import EngineError, StoreError
 
 __all__ = ["Memo", "Remembering"]
@@ -48,6 +51,7 @@ _FORMAT = 1
 _PATIENCE_SECONDS = 60.0
 _CHECKPOINT_PAGES = 8000
 """Of 4 KiB; each checkpoint waits for the disk."""
+_TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID"
 _KEEP = "INSERT OR IGNORE INTO answers VALUES (?, ?)"
 _REPLACE = "INSERT OR REPLACE INTO answers VALUES (?, ?)"
 _AT_ONCE = 500
@@ -57,12 +61,14 @@ _AT_ONCE = 500
 class Memo:
     """Answers by key, in one SQLite file."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises StoreError if it cannot be used."""
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open or make the file. Raises StoreError if it cannot be used.
+
+        With `read_only`, nothing is written, and a file that is not there is an empty memo.
+        """
         self._path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = _connect(path)
+            self._db = _connect_to_read(path) if read_only else _connect(path)
             self._format = int(self._db.execute("PRAGMA user_version").fetchone()[0])
         except (sqlite3.Error, OSError) as error:
             raise self._error("opened", error) from error
@@ -105,16 +111,22 @@ class Method(NamedTuple):
     name: str
     read: Callable[[Any], Any]
     """From JSON values to an answer."""
-    tokens: Callable[[Any], tuple[int, int]]
-    """Tokens read and written for an answer."""
+    tokens: Callable[[Any], Tokens]
+    """What an answer took."""
 
 
-_GENERATE = Method(
-    "generate", lambda value: _completion(*value), lambda answer: (answer.prompt_tokens, answer.tokens)
-)
-_LOG_PROBS = Method("log-probs", lambda value: LogProb(*value), lambda answer: (answer.tokens, 0))
-_REWARDS = Method("rewards", tuple, lambda _: (0, 0))
-_EMBED = Method("embed", tuple, lambda _: (0, 0))
+def _took(answer: Completion) -> Tokens:
+    """Return the tokens of an answer. A prompt has at least one, and so has a text; an engine may tell neither."""
+    told = answer.prompt_tokens > 0 and (answer.tokens > 0 or not answer.text)
+    return Tokens(answer.prompt_tokens, answer.tokens, told)
+
+
+_UNTOLD = Tokens(0, 0, told=False)
+_GENERATE = Method("generate", lambda value: _completion(*value), _took)
+_LOG_PROBS = Method("log-probs", lambda value: LogProb(*value), lambda answer: Tokens(answer.tokens, 0))
+_REWARDS = Method("rewards", tuple, lambda _: _UNTOLD)
+_THINNED = Method("thinned-rewards", tuple, lambda _: _UNTOLD)
+_EMBED = Method("embed", tuple, lambda _: _UNTOLD)
 
 
 class Remembering:
@@ -158,6 +170,12 @@ class Remembering:
             raise _unable(model, "score responses")
         return self._ask(model, _REWARDS, conversations, self._engine.rewards)
 
+    def thinned_rewards(self, model: Model, passes: Sequence[Thinned]) -> Answers[tuple[float, ...]]:
+        """Yield the reward head's outputs per pass with dropout: remembered ones first."""
+        if not isinstance(self._engine, ThinnedRewards):
+            raise _unable(model, "score with dropout")
+        return self._ask(model, _THINNED, passes, self._engine.thinned_rewards)
+
     def embed(self, model: Model, texts: Sequence[str]) -> Answers[tuple[float, ...]]:
         """Yield one vector per text: remembered ones first."""
         if not isinstance(self._engine, Embeds):
@@ -171,10 +189,12 @@ class Remembering:
 
         They are as large as the column they become, which a build keeps shard by shard.
         """
-        for at, answer in self._teaching(model).next_tokens(model, conversations, wanted):
-            if not isinstance(answer, Failure):
-                self._spend.counts["calls"] += 1
-                self._spend.counts["tokens_in"] += len(answer.ids)
+        answers = self._teaching(model).next_tokens(model, conversations, wanted)
+        for at, answer in self._within_budget(model, answers, len(conversations)):
+            if isinstance(answer, Failure):
+                self._spend.failed(model.served_as)
+            else:
+                self._spend.answered(model.served_as, Tokens(len(answer.ids), 0))
             yield at, answer
 
     def vocabulary(self, model: Model) -> str:
@@ -209,31 +229,54 @@ class Remembering:
             places.setdefault(hasher.digest(), []).append(position)
         known = self._find(list(places))
         for key, text in known.items():
-            self._spend.counts["remembered"] += len(places[key])
+            answer = method.read(from_json(text))
+            self._spend.remembered(model.served_as, method.tokens(answer), len(places[key]))
             for position in places[key]:
-                yield position, method.read(from_json(text))
+                yield position, answer
         missing = [key for key in places if key not in known]
         if not missing:
             return
-        for at, answer in ask(model, [asked[places[key][0]] for key in missing]):
+        self._spend.check(model.served_as)
+        answers = ask(model, [asked[places[key][0]] for key in missing])
+        for at, given in self._within_budget(model, answers, len(missing)):
             key = missing[at]
-            kept = (
-                answer if isinstance(answer, Failure) else self._keep(key, answer, method, len(places[key]))
-            )
+            kept: A | Failure = given
+            if isinstance(given, Failure):
+                self._spend.failed(model.served_as)
+            else:
+                again = len(places[key]) - 1
+                self._spend.answered(model.served_as, method.tokens(given), again=again)
+                kept = self._keep(key, given, method)
             for position in places[key]:
                 yield position, kept
+
+    def _within_budget(self, model: Model, answers: Answers[A], wanted: int) -> Answers[A]:
+        """Yield an engine's answers as long as a budget allows, and time them.
+
+        Once it is spent, no request is started any more. Answers under way are taken, where the engine can tell them
+        apart; then BudgetError is raised, unless all that was wanted has come.
+        """
+        started, came, stop = time.perf_counter(), 0, None
+        try:
+            for answer in answers:
+                came += 1
+                yield answer
+                if stop is None and came < wanted and (stop := self._spend.reached(model.served_as)):
+                    if not isinstance(self._engine, Drains):
+                        break
+                    self._engine.enough()
+        finally:
+            self._spend.waited(model.served_as, time.perf_counter() - started)
+            if isinstance(answers, Generator):
+                answers.close()
+        if stop is not None and came < wanted:
+            raise stop
 
     def _find(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         return self._memo.find([key for key in keys if key in self._fresh] if self._refresh else keys)
 
-    def _keep(self, key: bytes, answer: A, method: Method, asked: int) -> A:
-        """Remember an answer and count it; if another process was first, return what it was given."""
-        tokens_in, tokens_out = method.tokens(answer)
-        counts = self._spend.counts
-        counts["calls"] += 1
-        counts["remembered"] += asked - 1
-        counts["tokens_in"] += tokens_in
-        counts["tokens_out"] += tokens_out
+    def _keep(self, key: bytes, answer: A, method: Method) -> A:
+        """Remember an answer; if another process was first, return what it was given."""
         if not self._memo.remember(key, _to_json(answer), instead=self._refresh):
             first: A = method.read(from_json(self._memo.find([key])[key]))
             return first
@@ -253,7 +296,16 @@ def _to_json(value: object) -> bytes:
     return to_json(filed(value), inf_nan_mode="constants")
 
 
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    if path.is_file():
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE_SECONDS)
+    db = sqlite3.connect(":memory:")
+    db.execute(_TABLE)
+    return db
+
+
 def _connect(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=_PATIENCE_SECONDS, isolation_level=None, check_same_thread=False)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
@@ -263,9 +315,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             if not db.execute("PRAGMA user_version").fetchone()[0]:
-                db.execute(
-                    "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID"
-                )
+                db.execute(_TABLE)
                 db.execute(f"PRAGMA user_version = {_FORMAT}")
         except sqlite3.OperationalError as error:
             # Switching to WAL does not wait for another process that does the same.

@@ -29,6 +29,9 @@ from prefkit.engines.fake import FakeEngine
 from prefkit.engines.memo import Memo, Remembering
 from prefkit.engines.toy import ToyCritic
 from prefkit.engines.transformers_engine import TransformersEngine
+from prefkit.engines.vllm_engine import VllmEngine
+from prefkit.engines.vllm_open import vllm_version
+from prefkit.engines.vllm_options import is_installed, read_options
 from prefkit.engines.weights import CRITIC, identity, model_fingerprint
 from prefkit.errors import EngineError
 from prefkit.rng import child_id
@@ -40,6 +43,7 @@ ENGINES: Catalog[Any] = Catalog(
     "prefkit.engines",
     {
         "transformers": TransformersEngine,
+        "vllm": VllmEngine,
         "sentence-transformers": SentenceEmbeddings,
         "fake": FakeEngine,
         "toy-critic": ToyCritic,
@@ -56,7 +60,7 @@ class Placement:
     """Where models run and how fast."""
 
     engines: Mapping[str, str] = field(default_factory=dict)
-    """A name of the recipe's `models:`, or a model's id, to `transformers`, `fake`, or the address of a server."""
+    """A name of the recipe's `models:`, or a model's id, to `transformers`, `vllm?name=value`, `auto`, `fake`, or a server's address."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` takes a GPU if there is one."""
     dtype: str = "auto"
@@ -65,8 +69,8 @@ class Placement:
     """Tokens in a batch of an in-process model, padding included; 0 takes a default for the device."""
     exact: bool = True
     """Whether batches have a fixed shape, so that answers do not depend on their company in any bit."""
-    concurrency: int = 32
-    """Requests under way at once, per server."""
+    concurrency: int = 64
+    """Requests under way at once, per server, at most: fewer while it is busy or slow."""
     timeout: float = 600.0
     """Seconds for one answer of a server."""
 
@@ -78,18 +82,21 @@ def open_engines(
     *,
     refresh: bool = False,
     environment: Mapping[str, str] | None = None,
+    spend: Spend | None = None,
 ) -> Engines:
     """Return the engines of a recipe's models, each remembered in one memo. Loads no model yet.
 
     `models` maps a recipe's names to models. With `refresh`, remembered answers are ignored and overwritten.
-    Raises EngineError for a placement of something that is no model, or on something that is no engine.
+    Raises EngineError for a placement of something that is no model, or on something that is no engine, and for a
+    budget in dollars over a model without a price.
     """
     environment = os.environ if environment is None else environment
     kinds = _kinds(models, placement.engines)
     opened = {kind: _open(kind, placement, environment) for kind in sorted(set(kinds.values()))}
     serving: dict[str, Engine] = {model_id: opened[kind] for model_id, kind in kinds.items()}
     described = {model_id: _described(kind) for model_id, kind in kinds.items()}
-    spend = Spend()
+    spend = Spend() if spend is None else spend
+    spend.serve([model_id for model_id, kind in kinds.items() if _may_bill(kind)])
     if memo_path is not None:
         memo = Memo(memo_path)
         serving = {
@@ -110,6 +117,8 @@ def _kinds(models: Mapping[str, Model], placed: Mapping[str, str]) -> dict[str, 
     for name, model in models.items():
         default = "toy-critic" if model.id == CRITIC else "transformers"
         kind = placed.get(name) or placed.get(model.served_as) or default
+        if kind == "auto":
+            kind = default if model.soup or default != "transformers" else _automatic()
         if kinds.setdefault(model.served_as, kind) != kind:
             what = f"model '{model.id}' is placed on both '{_shown(kinds[model.id])}' and '{_shown(kind)}'"
             raise EngineError(what, hint="one model has one engine; place it by its id")
@@ -125,20 +134,34 @@ def _open(kind: str, placement: Placement, environment: Mapping[str, str]) -> En
 
         key = key_for(kind, environment)
         return HttpEngine(kind, key, placement.concurrency, Patience(timeout=placement.timeout))
+    name, _, options = kind.partition("?")
+    if options and name != "vllm" and ENGINES.get(name):
+        what = f"engine '{name}' takes no options, and is given '{options}'"
+        raise EngineError(what, where="--engine", hint=f"--engine NAME={name}")
     makers: Mapping[str, Callable[[], Engine]] = {
         "transformers": lambda: TransformersEngine(
             placement.device, placement.dtype, placement.batch_tokens, exact=placement.exact
         ),
+        "vllm": lambda: VllmEngine(read_options(options), placement.device, placement.dtype),
         "sentence-transformers": lambda: SentenceEmbeddings(placement.device),
         "fake": lambda: _fake(environment),
         "toy-critic": ToyCritic,
     }
-    if kind in makers:
-        return makers[kind]()
-    engine = ENGINES.get(kind)(placement)
+    if name in makers:
+        return makers[name]()
+    engine = ENGINES.get(name)(placement)
     if not isinstance(engine, Generates | LogProbs | Rewards | Embeds | NextTokens):
-        raise EngineError(f"engine '{kind}' has none of the methods of an engine", hint=ENGINES.origin(kind))
+        raise EngineError(f"engine '{kind}' has none of the methods of an engine", hint=ENGINES.origin(name))
     return engine
+
+
+def _automatic() -> str:
+    """Return the engine that suits this machine: vLLM where it is installed and there is a GPU."""
+    if not is_installed():
+        return "transformers"
+    import torch
+
+    return "vllm" if torch.cuda.is_available() else "transformers"
 
 
 def _fake(environment: Mapping[str, str]) -> FakeEngine:
@@ -155,10 +178,17 @@ def _described(kind: str) -> str:
     """Return the name and version of an engine, without where it is."""
     if _is_address(kind):
         return "openai-compatible server"
+    if kind.partition("?")[0] == "vllm":
+        return f"vllm {vllm_version()}"
     try:
         return f"{kind} {version(kind)}"
     except PackageNotFoundError:
         return kind
+
+
+def _may_bill(kind: str) -> bool:
+    """Say whether an engine is, or may lead to, somebody else's machine."""
+    return _is_address(kind) or ENGINES.origin(kind.partition("?")[0]) != "prefkit"
 
 
 def _is_address(kind: str) -> bool:

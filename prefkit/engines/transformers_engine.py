@@ -12,29 +12,29 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from prefkit.engines import Answers, Candidates, Completion, Conversation, Failure, LogProb, Model, Request
+from prefkit.engines.asked import ask, completions, too_long, wanted_rows
 from prefkit.engines.batches import Shape, cut, shape_for
 from prefkit.engines.chat import (
     Encoded,
-    Prompt,
     encode_all,
-    encode_prompts,
     encode_whole,
     reference_fingerprint,
     vocabulary_fingerprint,
 )
 from prefkit.engines.embedding import SentenceEmbeddings
+from prefkit.engines.thinned import Thinned, by_pass, dropped
 from prefkit.engines.weights import Loaded, Task, identity, load
+from prefkit.engines.writing import Row, Written
 from prefkit.errors import EngineError
 
 if TYPE_CHECKING:
     import torch
 
-    from prefkit.engines.decode import Row, Written
-
 __all__ = ["TransformersEngine"]
 
 T = TypeVar("T")
 _CPU_TOKENS, _GPU_TOKENS = 16384, 65536
+_CPU_ROWS, _GPU_ROWS = 64, 256
 _CPU_SCORED_TOKENS = 2048
 """A CPU is busy with that many already, and few rows have to be made up to fill the last batch of a length."""
 
@@ -56,19 +56,13 @@ class TransformersEngine:
         self._embeddings = SentenceEmbeddings(device)
 
     def generate(self, model: Model, requests: Sequence[Request]) -> Answers[Completion]:
-        """Yield one completion per request, a batch at a time."""
+        """Yield one completion per request, as it is done."""
         if not requests:
             return
-        from prefkit.engines.decode import decode
-
         loaded = self._open(model, "language")
-        rows = _rows(loaded, requests)
-        yield from _failures(rows)
-        for work in self._batches(rows, lambda row: self._shape(len(row.ids), row.limit)):
-            with _enough_memory(work.shape):
-                written = decode(loaded.network, loaded.tokenizer, loaded.ends, work.items, work.shape)
-            for position, row, answer in zip(work.positions, work.items, written, strict=True):
-                yield position, _completion(loaded, row, answer)
+        asked = ask(loaded, requests)
+        yield from _failures(asked)
+        yield from completions(loaded, asked, self._written(loaded, wanted_rows(asked)))
 
     def log_probs(self, model: Model, conversations: Sequence[Conversation]) -> Answers[LogProb]:
         """Yield the log-prob of each response given its prompt, a batch at a time."""
@@ -80,8 +74,8 @@ class TransformersEngine:
         head_apart = can_split_head(loaded.network)
         texts = _encoded(loaded, conversations)
         yield from _failures(texts)
-        for work in self._batches(texts, lambda text: self._shape(_length(text), 0, loaded.context)):
-            with _enough_memory(work.shape):
+        for work in self._batches(texts, lambda text: self._shape(_length(text), loaded.context)):
+            with _enough_memory(_named(work.shape)):
                 logps = response_logps(loaded.network, work.items, work.shape, head_apart=head_apart)
             for position, text, logp in zip(work.positions, work.items, logps, strict=True):
                 yield position, LogProb(logp, len(text.response_ids))
@@ -100,9 +94,9 @@ class TransformersEngine:
         if not isinstance(wanted, int):
             texts = [_of_size(text, len(ids)) for text, ids in zip(texts, wanted, strict=True)]
         yield from _failures(texts)
-        for work in self._batches(texts, lambda text: self._shape(_length(text), 0, loaded.context)):
+        for work in self._batches(texts, lambda text: self._shape(_length(text), loaded.context)):
             mine = wanted if isinstance(wanted, int) else [wanted[at] for at in work.positions]
-            with _enough_memory(work.shape):
+            with _enough_memory(_named(work.shape)):
                 found = next_token_logps(
                     loaded.network, work.items, work.shape, mine, words, head_apart=head_apart
                 )
@@ -120,10 +114,20 @@ class TransformersEngine:
             for text in encode_whole(loaded.tokenizer, conversations)
         ]
         yield from _failures(texts)
-        for work in self._batches(texts, lambda text: self._shape(len(text), 0, loaded.context)):
-            with _enough_memory(work.shape):
+        for work in self._batches(texts, lambda text: self._shape(len(text), loaded.context)):
+            with _enough_memory(_named(work.shape)):
                 outputs = reward_outputs(loaded.network, work.items, work.shape)
             yield from zip(work.positions, outputs, strict=True)
+
+    def thinned_rewards(self, model: Model, passes: Sequence[Thinned]) -> Answers[tuple[float, ...]]:
+        """Yield the raw outputs of the reward head with some units dropped, one smaller network at a time."""
+        for (seed, head), places in by_pass(passes).items():
+            network = self._open(model, "reward").network
+            with dropped(network, model.id, seed, head):
+                # all of a pass before the first is given out: no other call may come in between
+                found = list(self.rewards(model, [passes[at].conversation for at in places]))
+            for at, answer in found:
+                yield places[at], answer
 
     def embed(self, model: Model, texts: Sequence[str]) -> Answers[tuple[float, ...]]:
         """Yield one vector per text."""
@@ -145,11 +149,21 @@ class TransformersEngine:
             self._loaded[model, task] = load(model, task, device, dtype)
         return self._loaded[model, task]
 
-    def _shape(self, tokens: int, new_tokens: int, context: int | None = None) -> Shape:
-        on_cpu = _device(self._device).type == "cpu"
-        usual = (_CPU_TOKENS if new_tokens else _CPU_SCORED_TOKENS) if on_cpu else _GPU_TOKENS
-        budget = self._batch_tokens or usual
-        shape = shape_for(tokens, new_tokens, budget)
+    def _written(self, loaded: Loaded, rows: Sequence[Row]) -> Iterator[tuple[Row, Written]]:
+        from prefkit.engines.decode import Budget, decode
+
+        tokens, most = (_CPU_TOKENS, _CPU_ROWS) if self._on_cpu() else (_GPU_TOKENS, _GPU_ROWS)
+        budget = Budget(self._batch_tokens or tokens, most, self._exact)
+        with _enough_memory(f"a batch of {budget.tokens} tokens"):
+            for at, written in decode(loaded.network, loaded.tokenizer, loaded.ends, rows, budget):
+                yield rows[at], written
+
+    def _on_cpu(self) -> bool:
+        return _device(self._device).type == "cpu"
+
+    def _shape(self, tokens: int, context: int | None) -> Shape:
+        usual = _CPU_SCORED_TOKENS if self._on_cpu() else _GPU_TOKENS
+        shape = shape_for(tokens, self._batch_tokens or usual)
         # Learned positions end with the context, so a padded text must too.
         return shape if context is None else Shape(shape.rows, max(tokens, min(shape.length, context)))
 
@@ -169,29 +183,6 @@ class _Work(NamedTuple, Generic[T]):
     shape: Shape
 
 
-def _rows(loaded: Loaded, requests: Sequence[Request]) -> list["Row | Failure"]:
-    """Encode each distinct prompt once and make the rows of the requests."""
-    from prefkit.engines.decode import Row
-
-    prompts = [Prompt(request.messages, request.tools) for request in requests]
-    distinct = list(dict.fromkeys(prompts))
-    encoded = dict(zip(distinct, encode_prompts(loaded.tokenizer, distinct), strict=True))
-    rows: list[Row | Failure] = []
-    for request, prompt in zip(requests, prompts, strict=True):
-        ids = encoded[prompt]
-        if isinstance(ids, Failure):
-            rows.append(ids)
-            continue
-        room = request.max_tokens if loaded.context is None else loaded.context - len(ids)
-        if room < 1:
-            rows.append(_too_long(len(ids), loaded.context))
-            continue
-        limit = min(request.max_tokens, room)
-        knobs = (request.temperature, request.top_p, request.top_k, request.seed, request.stop)
-        rows.append(Row(tuple(ids), limit, *knobs))
-    return rows
-
-
 def _encoded(loaded: Loaded, conversations: Sequence[Conversation]) -> list[Encoded | Failure]:
     return [
         text if isinstance(text, Failure) else _fitting(loaded, text, _length(text))
@@ -205,14 +196,6 @@ def _of_size(text: Encoded | Failure, tokens: int) -> Encoded | Failure:
     return Failure(f"the response has {len(text.response_ids)} tokens here, and {tokens} are asked about")
 
 
-def _completion(loaded: Loaded, row: "Row", written: "Written") -> Completion:
-    ids = written.ids[:-1] if written.ids and written.ids[-1] in loaded.ends else written.ids
-    text: str = loaded.tokenizer.decode(ids, skip_special_tokens=True)
-    cuts = [at for stop in row.stop if (at := text.find(stop)) >= 0]
-    finish = "stop" if written.is_finished else "length"
-    return Completion(text[: min(cuts, default=None)], len(written.ids), finish, len(row.ids), written.logp)
-
-
 def _failures(items: Sequence[object]) -> Iterator[tuple[int, Failure]]:
     return ((position, item) for position, item in enumerate(items) if isinstance(item, Failure))
 
@@ -220,11 +203,7 @@ def _failures(items: Sequence[object]) -> Iterator[tuple[int, Failure]]:
 def _fitting(loaded: Loaded, text: T, tokens: int) -> T | Failure:
     if loaded.context is None or tokens <= loaded.context:
         return text
-    return _too_long(tokens, loaded.context)
-
-
-def _too_long(tokens: int, context: int | None) -> Failure:
-    return Failure(f"the text has {tokens} tokens, and the model reads at most {context}", too_long=True)
+    return too_long(tokens, loaded.context)
 
 
 def _length(text: Encoded) -> int:
@@ -243,12 +222,16 @@ def _device(name: str) -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def _named(shape: Shape) -> str:
+    return f"a batch of {shape.rows} rows by {shape.length} tokens"
+
+
 @contextmanager
-def _enough_memory(shape: Shape) -> Iterator[None]:
+def _enough_memory(batch: str) -> Iterator[None]:
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError as error:
-        what = f"a batch of {shape.rows} rows by {shape.length} tokens does not fit into the device's memory"
+        what = f"{batch} does not fit into the device's memory"
         raise EngineError(what, hint="give the placement fewer batch_tokens") from error

@@ -27,7 +27,7 @@ def vote_share(wins: np.ndarray, ties: np.ndarray, losses: np.ndarray, pseudo: f
     return result
 
 
-def smooth(p: np.ndarray, rate: float) -> np.ndarray:
+def smooth(p: np.ndarray, rate: float | np.ndarray) -> np.ndarray:
     """Return what p is observed as when a share `rate` of labels is flipped at random: (1 - 2 rate) p + rate."""
     return (1 - 2 * rate) * p + rate
 
@@ -55,4 +55,11 @@ def spread(margin: np.ndarray) -> float:
     depend on which side happens to be stored as chosen. Rows with NaN are left out.
     """
     there = margin[np.isfinite(margin)]
-    return float(np.sqrt(np.square(there).mean())) if len(there) and there.any() else 1.0
+    if not there.any():
+        return 1.0
+    with np.errstate(over="ignore", under="ignore"):
+        told = float(np.sqrt(np.square(there).mean()))
+    if 0 < told < np.inf:
+        return told
+    largest = float(np.abs(there).max())  # squares of tiny or huge numbers are 0 or infinite
+    return largest * float(np.sqrt(np.square(there / largest).mean()))

@@ -25,8 +25,19 @@ __all__ = ["CLAIMS", "SIDES", "Flip", "Orient", "exchange_sides", "sides", "turn
 _REFERENCE = ("ref_chosen_logp", "ref_rejected_logp", "ref_history")
 SIDES = ("chosen", "rejected", "chosen_*", "rejected_*", *_REFERENCE, "flipped")
 """Patterns of the columns that hold one side of a pair, or say that the sides were exchanged."""
-CLAIMS = ("p_chosen", "flip_prob", "margin", "votes", "rationales")
-"""Columns that say something of the pair which depends on its direction."""
+CLAIMS = (
+    "p_chosen",
+    "flip_prob",
+    "margin",
+    "votes",
+    "rationales",
+    "strength_agree",
+    "kept_by",
+    "*_p",
+    "*_margin",
+    "*_bald",
+)
+"""Patterns of the columns that say something of the pair which depends on its direction, or tell which ones do."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -167,17 +178,30 @@ def _exchanged(history: pa.ListArray) -> pa.ListArray:
 def turn_round(table: pa.Table, rows: np.ndarray) -> pa.Table:
     """Tell these pairs (bool [pairs]) the other way round: sides, probabilities, margin and votes.
 
-    A rationale argues for the side that is chosen no longer, so it goes.
+    A rationale argues for the side that is chosen no longer, and reviewers kept the label that is gone: both go.
     """
     there = pa.array(rows)
-    names = set(table.column_names) if rows.any() else set()
-    for name in names & {"p_chosen", "flip_prob"}:
+    names = table.column_names if rows.any() else []
+    told = [name for name in names if _of_scorer(name, table.schema)]
+    for name in {"p_chosen", "flip_prob", "strength_agree", *_ending(told, "_p")} & set(names):
         table = put(table, name, pc.if_else(there, pc.subtract(1.0, table[name]), table[name]))
-    if "margin" in names:
-        table = put(table, "margin", pc.if_else(there, pc.negate(table["margin"]), table["margin"]))
+    for name in {"margin", *_ending(told, "_margin")} & set(names):
+        table = put(table, name, pc.if_else(there, pc.negate(table[name]), table[name]))
     if "votes" in names:
         table = put(table, "votes", mirror_votes(table["votes"], rows))
-    if "rationales" in names:
-        nothing = pa.nulls(table.num_rows, table.schema.field("rationales").type)
-        table = put(table, "rationales", pc.if_else(there, nothing, table["rationales"]))
+    for name in {"rationales", "kept_by"} & set(names):
+        nothing = pa.nulls(table.num_rows, table.schema.field(name).type)
+        table = put(table, name, pc.if_else(there, nothing, table[name]))
     return exchange_sides(table, rows)
+
+
+def _of_scorer(name: str, schema: pa.Schema) -> bool:
+    """Return whether a column is what a scorer of pairs says of them: `<score>_p` beside a margin or a BALD, or reverse."""
+    stem, _, ending = name.rpartition("_")
+    beside = {"p": ("margin", "bald"), "margin": ("p",)}.get(ending, ())
+    is_number = pa.types.is_floating(schema.field(name).type)
+    return is_number and any(f"{stem}_{other}" in schema.names for other in beside)
+
+
+def _ending(names: Sequence[str], ending: str) -> set[str]:
+    return {name for name in names if name.endswith(ending)}

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_serializer, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from prefkit.columns import Columns
 
-__all__ = ["Op", "World", "op_name"]
+__all__ = ["Op", "World", "may_fit", "op_name"]
 
 
 class World:
@@ -35,6 +36,8 @@ class Op(BaseModel, ABC):
 
     name: ClassVar[str]
     """How recipes spell it."""
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Settings that came later: left out where they are as by default, so that older configs keep their identity."""
 
     @abstractmethod
     def reads(self) -> Columns:
@@ -71,7 +74,8 @@ class Op(BaseModel, ABC):
 
     @model_serializer(mode="plain")
     def _wrapped(self) -> dict[str, dict[str, Any]]:
-        return {self.name: dict(self)}
+        fields = type(self).model_fields
+        return {self.name: {k: v for k, v in self if k not in self.later or v != fields[k].default}}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -88,6 +92,14 @@ class Op(BaseModel, ABC):
                 },
             ],
         }
+
+
+def may_fit(table: pa.Table) -> np.ndarray:
+    """Return which rows something may be fitted to, bool [rows]: those of the test split may not."""
+    if "split" not in table.column_names:
+        return np.ones(table.num_rows, dtype=bool)
+    told: np.ndarray = pc.fill_null(pc.not_equal(table["split"], "test"), True).to_numpy()
+    return told
 
 
 def op_name(value: object) -> str | None:

@@ -1,18 +1,20 @@
-"""How probable it is that chosen is better: from scores, from votes, and with label noise added or taken away."""
+"""How probable it is that chosen is better: from scores, votes or a search, and with label noise added or taken away."""
 
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, Self, final
 
+import numpy as np
 import pyarrow as pa
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from prefkit.columns import Columns, types
+from prefkit.estimators.members import visit_label
 from prefkit.estimators.preference import denoise, logistic, smooth, vote_share
 from prefkit.gaps import reads_scores, score_gaps
-from prefkit.labels.op import Op, World
+from prefkit.labels.op import Op, World, may_fit
 from prefkit.tables import floats, nullable, put
 from prefkit.votes import tally
 
-__all__ = ["Denoise", "FromScores", "FromVotes", "Smooth"]
+__all__ = ["Consistency", "Denoise", "FromScores", "FromVotes", "Smooth", "Visits"]
 
 Rate = Annotated[float, Field(ge=0, lt=0.5)]
 
@@ -64,22 +66,92 @@ class FromVotes(Op):
 
 
 @final
-class Smooth(Op):
-    """Move `p_chosen` towards one half, as if a share of labels were flipped: p becomes (1 - 2 rate) p + rate."""
+class Visits(Op):
+    """Write `p_chosen` from how often a tree search went either way: never below one half. Source: MCTS-DPO (2024)."""
 
-    name: ClassVar[str] = "smooth"
+    name: ClassVar[str] = "visits"
 
-    rate: Rate
-    """Share of labels believed to be wrong."""
+    by: str = "visits"
+    """Which count: reads `chosen_<by>` and `rejected_<by>`, whole numbers (int64)."""
 
     def reads(self) -> Columns:
-        return types("p_chosen")
+        return {f"chosen_{self.by}": pa.int64(), f"rejected_{self.by}": pa.int64()}
 
     def writes(self) -> Columns:
         return types("p_chosen")
 
     def apply(self, table: pa.Table, world: World) -> pa.Table:
-        return put(table, "p_chosen", nullable(smooth(floats(table["p_chosen"]), self.rate)))
+        chosen, rejected = (floats(table[name]) for name in self.reads())
+        return put(table, "p_chosen", nullable(visit_label(chosen, rejected)))
+
+
+@final
+class Consistency(Op):
+    """Write `p_chosen` from how far two scorers agree on the prompt's responses; below one half turn it round (`orient`).
+
+    Source: CREAM (2025), whose main variant takes the mean over the dataset.
+    """
+
+    name: ClassVar[str] = "consistency"
+
+    use: Literal["mean", "prompt"] = "mean"
+    """The mean over all prompts but those of the test split, also for prompts that have none; or each prompt's own."""
+
+    def reads(self) -> Columns:
+        return types("consistency") if self.use == "prompt" else types("consistency", "prompt_id")
+
+    def writes(self) -> Columns:
+        return types("p_chosen")
+
+    def is_global(self) -> bool:
+        return self.use == "mean"
+
+    def touches(self) -> tuple[str, ...]:
+        return ("split",) if self.use == "mean" else ()
+
+    def apply(self, table: pa.Table, world: World) -> pa.Table:
+        told = floats(table["consistency"])
+        if self.use == "mean":
+            told = np.full(len(told), _mean_of_prompts(table, told))
+        return put(table, "p_chosen", nullable(told))
+
+
+def _mean_of_prompts(table: pa.Table, told: np.ndarray) -> float:
+    """Each prompt counts once, however many pairs it has."""
+    rows = np.flatnonzero(np.isfinite(told) & may_fit(table))
+    prompts = table["prompt_id"].to_numpy()[rows]
+    _, first = np.unique(prompts.astype(str), return_index=True)
+    return float(np.sort(told[rows][first]).mean()) if len(first) else np.nan
+
+
+@final
+class Smooth(Op):
+    """Move `p_chosen` towards one half, as if a share of labels were flipped: p becomes (1 - 2 rate) p + rate."""
+
+    name: ClassVar[str] = "smooth"
+    later: ClassVar[frozenset[str]] = frozenset({"rate", "by"})
+
+    rate: Rate | None = None
+    """Share of labels believed to be wrong."""
+    by: Literal["flip_prob"] | None = None
+    """Instead of a rate: each row's own belief that its label is wrong. Before rows are turned round."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.rate is None) == (self.by is None):
+            raise ValueError("smooth takes either rate or by")
+        return self
+
+    def reads(self) -> Columns:
+        return types("p_chosen") if self.by is None else types("p_chosen", self.by)
+
+    def writes(self) -> Columns:
+        return types("p_chosen")
+
+    def apply(self, table: pa.Table, world: World) -> pa.Table:
+        rate = floats(table[self.by]) if self.by is not None else self.rate
+        assert rate is not None
+        return put(table, "p_chosen", nullable(smooth(floats(table["p_chosen"]), rate)))
 
 
 @final

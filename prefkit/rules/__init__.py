@@ -13,20 +13,36 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, GetJsonSchemaHandler, SerializeAsAny, ValidationError
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from prefkit.catalog import Catalog
 from prefkit.errors import PrefkitError
 from prefkit.rules.answer import ExactAnswer, MathAnswer
 from prefkit.rules.form import Format, JsonValid
+from prefkit.rules.json_schema import JsonSchema
 from prefkit.rules.length import Length
+from prefkit.rules.math_equal import MathEqual
 from prefkit.rules.regex import Regex
-from prefkit.rules.rule import Rule
+from prefkit.rules.rule import Explained, Judged, Rule, judged
+from prefkit.rules.structure import Structure
 from prefkit.rules.toy_gold import ToyGold
+from prefkit.rules.unit_tests import UnitTests
 
-__all__ = ["BUILTIN", "AnyRule", "Rule", "parse"]
+__all__ = ["BUILTIN", "AnyRule", "Explained", "Judged", "Rule", "judged", "parse"]
 
-BUILTIN: tuple[type[Rule], ...] = (Length, Regex, Format, JsonValid, ExactAnswer, MathAnswer, ToyGold)
+BUILTIN: tuple[type[Rule], ...] = (
+    Length,
+    Regex,
+    Format,
+    Structure,
+    JsonValid,
+    JsonSchema,
+    ExactAnswer,
+    MathAnswer,
+    MathEqual,
+    UnitTests,
+    ToyGold,
+)
 
 
 def parse(value: object) -> object:
@@ -45,10 +61,25 @@ def parse(value: object) -> object:
     try:
         return catalog.get(str(name)).model_validate(settings or {})
     except ValidationError as error:
+        _pass_on_names_of_models(str(name), error)
         told = "; ".join(_one(problem["loc"], problem["msg"]) for problem in error.errors())
         raise PydanticCustomError("rule", f"rule '{name}': {told}") from error
     except PrefkitError as error:
         raise PydanticCustomError("rule", f"{error.what} ({error.hint})") from error
+
+
+def _pass_on_names_of_models(rule: str, error: ValidationError) -> None:
+    """Raise an error that is only about models as it is, but with its whole path: the recipe knows what names mean."""
+    wanted = [
+        each for each in error.errors() if each["type"] == "model_type" and isinstance(each["input"], str)
+    ]
+    if len(wanted) < error.error_count():
+        return
+    lines = [
+        InitErrorDetails(type="model_type", loc=(rule, *each["loc"]), input=each["input"], ctx=each["ctx"])
+        for each in wanted
+    ]
+    raise ValidationError.from_exception_data(error.title, lines)
 
 
 def _one(loc: tuple[int | str, ...], message: str) -> str:
@@ -67,7 +98,7 @@ class _Spelling:
         spelled = [
             {
                 "type": "object",
-                "properties": {rule.name: rule.model_json_schema(mode="validation")},
+                "properties": {rule.name: handler.resolve_ref_schema(handler(rule.__pydantic_core_schema__))},
                 "required": [rule.name],
                 "additionalProperties": False,
             }

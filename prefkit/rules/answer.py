@@ -6,7 +6,7 @@ Only the final answer is compared: a response with a right answer may hold a wro
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Annotated, ClassVar, final
+from typing import Annotated, ClassVar, NamedTuple, final
 
 import pyarrow as pa
 from pydantic import BeforeValidator, NonNegativeFloat
@@ -15,7 +15,7 @@ from prefkit.columns import Columns, types
 from prefkit.rules.rule import Rule
 from prefkit.tables import last_content
 
-__all__ = ["ExactAnswer", "MathAnswer", "final_number"]
+__all__ = ["ExactAnswer", "Markers", "MathAnswer", "Place", "final_number", "place_of_answer"]
 
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)])[-\u2212])?\s?[$€£]?\s?(?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))"
@@ -110,10 +110,22 @@ def final_number(text: str, markers: Sequence[str], *, strict: bool = False) -> 
     return None if last is None else _value(last)
 
 
+class Place(NamedTuple):
+    """Where a final answer begins, and after which marker."""
+
+    end: int
+    marker: str
+
+
+def place_of_answer(text: str, markers: Sequence[str]) -> Place | None:
+    """Return where the last marker ends. A marker that starts with a letter must start a word."""
+    found = [Place(at + len(marker), marker) for marker in markers if (at := _last(text, marker)) >= 0]
+    return max(found) if found else None
+
+
 def _after(text: str, markers: Sequence[str]) -> str | None:
-    """Return what follows the last marker. A marker that starts with a letter must start a word."""
-    ends = [at + len(marker) for marker in markers if (at := _last(text, marker)) >= 0]
-    return text[max(ends) :] if ends else None
+    place = place_of_answer(text, markers)
+    return None if place is None else text[place.end :]
 
 
 def _last(text: str, marker: str) -> int:

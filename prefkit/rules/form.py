@@ -13,7 +13,7 @@ from prefkit.columns import Columns, types
 from prefkit.rules.rule import Rule
 from prefkit.tables import last_content
 
-__all__ = ["Format", "JsonValid"]
+__all__ = ["Format", "JsonValid", "is_json", "unfenced"]
 
 
 @final
@@ -80,8 +80,7 @@ class JsonValid(Rule):
     def score(self, table: pa.Table) -> pa.Array:
         text = last_content(table["response"])
         if self.fenced:
-            body = pc.struct_field(pc.extract_regex(text, _FENCE), "body")
-            text = pc.if_else(pc.is_valid(body), body, text)
+            text = unfenced(text)
         # A Python loop: there is no vectorised JSON parser that reports errors by row.
         good = [None if each is None else float(self._is_good(each)) for each in text.to_pylist()]
         return pa.array(good, pa.float64())
@@ -96,6 +95,21 @@ class JsonValid(Rule):
         return isinstance(value, dict) and all(
             name in value and _is_kind(value[name], kind) for name, kind in self.keys.items()
         )
+
+
+def unfenced(texts: pa.Array) -> pa.Array:
+    """Return each text, or what is in its ``` block where it is nothing else."""
+    body = pc.struct_field(pc.extract_regex(texts, _FENCE), "body")
+    return pc.if_else(pc.is_valid(body), body, texts)
+
+
+def is_json(text: str) -> bool:
+    """Return whether a text is JSON by the letter: no NaN, and not nested without end."""
+    try:
+        json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _is_kind(value: Any, kind: Kind) -> bool:

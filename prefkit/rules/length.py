@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from pydantic import PositiveInt, model_validator
 
 from prefkit.columns import Columns, types
+from prefkit.engines import Model
 from prefkit.rules.rule import Rule
 from prefkit.tables import last_content
 
@@ -23,12 +24,22 @@ class Length(Rule):
 
     name: ClassVar[str] = "length"
 
-    unit: Literal["chars", "words"] = "chars"
-    """What is counted: characters, or runs of what is not whitespace."""
+    added: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
+
+    unit: Literal["chars", "words", "tokens"] = "chars"
+    """What is counted: characters, runs of what is not whitespace, or tokens of `tokenizer`."""
     at_least: PositiveInt | None = None
     """Shortest length that scores 1."""
     at_most: PositiveInt | None = None
     """Greatest length that scores 1."""
+    tokenizer: Model | None = None
+    """Whose tokens are counted, for `unit: tokens`; special tokens are not."""
+
+    @model_validator(mode="after")
+    def _has_its_tokenizer(self) -> "Length":
+        if (self.unit == "tokens") != (self.tokenizer is not None):
+            raise ValueError("unit 'tokens' and a tokenizer go together")
+        return self
 
     @model_validator(mode="after")
     def _has_room(self) -> "Length":
@@ -41,8 +52,7 @@ class Length(Rule):
 
     def score(self, table: pa.Table) -> pa.Array:
         text = last_content(table["response"])
-        count = pc.utf8_length(text) if self.unit == "chars" else pc.count_substring_regex(text, r"\S+")
-        length = count.cast(pa.float64())
+        length = self._count(text).cast(pa.float64())
         if self.at_least is None and self.at_most is None:
             return length
         shares = [pa.array([1.0] * len(length))]
@@ -51,3 +61,18 @@ class Length(Rule):
         if self.at_most is not None:
             shares.append(pc.divide(float(self.at_most), pc.max_element_wise(length, 1.0, skip_nulls=False)))
         return pc.min_element_wise(*shares, skip_nulls=False)
+
+    def _count(self, text: pa.Array) -> pa.Array:
+        if self.unit == "chars":
+            return pc.utf8_length(text)
+        if self.tokenizer is None:
+            return pc.count_substring_regex(text, r"\S+")
+        from prefkit.engines.weights import load_tokenizer
+
+        tokenizer, _ = load_tokenizer(self.tokenizer)
+        there = [each for each in text.to_pylist() if each is not None]
+        ids = tokenizer(there, add_special_tokens=False, verbose=False)["input_ids"] if there else []
+        lengths = iter(ids)
+        return pa.array(
+            [len(next(lengths)) if valid.as_py() else None for valid in text.is_valid()], pa.int64()
+        )

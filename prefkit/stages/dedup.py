@@ -1,27 +1,55 @@
-"""Dedup: rows that say the same thing as another row, after case and whitespace are made alike.
+"""Dedup: rows that say the same as another row, or nearly the same.
 
-Texts are compared by 128 bits of hash, so what a dataset needs in memory is 16 bytes a row.
+    exact       the same text, after case and whitespace are made alike
+    minhash     the same words for the most part: the runs of words that two texts share, as a share of those that
+                either has (their Jaccard similarity), reach the threshold
+    embedding   the same direction: the cosine of a model's embeddings reaches the threshold
+
+What is nearly the same need not be so through and through: a first text may be like a second and that like a third.
+Such a chain is one cluster, and one row of it stays. Candidates that MinHash suggests are compared by what they
+really share, so nothing goes that is not like another row.
+
+Memory is 16 bytes a row for `exact`, about 450 for `minhash`, and for `embedding` 4 bytes for each number of each
+vector; `embedding` compares all with all, so its time grows with the square of the rows.
 """
 
 from collections.abc import Collection
-from typing import ClassVar, Literal, Self, final
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from prefkit.columns import MESSAGES, Columns
+from prefkit.engines import Engines, Failure, Model
+from prefkit.near.alike import Runs, alike, rows_of
+from prefkit.near.minhash import Banding, tuned
+from prefkit.near.vectors import alike_vectors, unit_vectors
+from prefkit.near.words import Unit
 from prefkit.ranking import ranked
-from prefkit.stage import ANY, Context, Flow, Kind, Stage
-from prefkit.texts import digests, same_codes
+from prefkit.stage import ANY, Context, Cost, Flow, Kind, Stage
+from prefkit.texts import contents, digests, same_codes
 
 __all__ = ["Dedup"]
+
+_THRESHOLD = {"minhash": 0.7, "embedding": 0.95}
+_ASKED = 4096
+"""Texts that are embedded at once."""
 
 
 @final
 class Dedup(Stage):
-    """Drop rows whose text is that of another row."""
+    """Drop rows whose text is that of another row, or nearly so."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     name: ClassVar[str] = "dedup"
     kind: ClassVar[Kind] = "global"
@@ -35,12 +63,47 @@ class Dedup(Stage):
     """Which of the rows stays: the first, or the one with the highest score; ties go by id."""
     score: str = "score"
     """With `best`: the column that says how good a row is."""
+    match: Literal["exact", "minhash", "embedding"] = Field("exact", alias="kind")
+    """What counts as the same: the same text, much the same words, or much the same meaning."""
+    threshold: Annotated[float, Field(gt=0, le=1)] | None = None
+    """From where on two texts are nearly the same: a Jaccard similarity, 0.7 by default, or a cosine, 0.95 by default."""
+    n: PositiveInt = 5
+    """With `minhash`: how many words, or characters, make one of the runs that are compared."""
+    unit: Unit = "words"
+    """With `minhash`: what the runs are made of. Characters suit short texts, with n around 5."""
+    bands: PositiveInt | None = None
+    """With `minhash`: how many bands of hashes; by default as many as find 99 in 100 pairs at the threshold."""
+    rows: PositiveInt | None = None
+    """With `minhash`: how many hashes a band; together with `bands`."""
+    model: Model | None = None
+    """With `embedding`: which model embeds."""
 
     @model_validator(mode="after")
     def _best_has_a_score(self) -> Self:
         if self.by == "prompt" and self.keep == "best":
             raise ValueError("by prompt, the first is kept: a prompt has no score")
         return self
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> Self:
+        changed = {
+            name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default
+        }
+        wrong = sorted(changed & set(self._of_others()))
+        if wrong:
+            raise ValueError(f"kind '{self.match}' has no {' and no '.join(wrong)}")
+        if self.match == "embedding" and self.model is None:
+            raise ValueError("kind 'embedding' needs a model")
+        if (self.bands is None) != (self.rows is None):
+            raise ValueError("set both bands and rows, or neither")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_others(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what the kind does not have, so that the identity of one kind does not know of the others."""
+        plain: dict[str, Any] = dump(self)
+        left_out = {*self._of_others(), *(["kind"] if self.match == "exact" else [])}
+        return {name: value for name, value in plain.items() if name not in left_out}
 
     def reads(self) -> Columns:
         needed = dict.fromkeys(self._texts(), MESSAGES)
@@ -53,28 +116,96 @@ class Dedup(Stage):
         return ("tools",) if self.by == "prompt" else ()
 
     def drops(self) -> Collection[str]:
-        return ("duplicate",)
+        return ("duplicate",) if self.match == "exact" else ("near-duplicate",)
 
     def scope(self) -> Kind:
         return "global" if self.by == "prompt" or self.within == "dataset" else "group"
 
+    def cost(self) -> Cost:
+        return Cost(calls=float(len(self._texts()))) if self.match == "embedding" else Cost()
+
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
-        keys = [digests(table[name], fold_case=True, with_roles=True) for name in self._texts()]
         prompt = _numbered(table["prompt_id"])
-        if self.by == "prompt":
-            tools = [_numbered(table["tools"])] if "tools" in table.column_names else []
-            codes = same_codes(*keys, *tools)
-            stays = prompt == prompt[_first(codes, np.arange(len(codes)))]
-        else:
-            codes = same_codes(*keys, *([prompt] if self.within == "prompt" else []))
-            order = np.arange(len(codes))
+        if self.by != "prompt":
+            within = prompt if self.within == "prompt" else np.zeros_like(prompt)
+            found = self._found([table[name] for name in self._texts()], within, ctx.engines)
+            order = np.arange(len(prompt))
             if self.keep == "best":
                 order = ranked(table, self.score, descending=True)
-            stays = _first(codes, order) == np.arange(len(codes))
-        return ctx.drop(table, pc.if_else(pa.array(stays), None, "duplicate"))
+            stays = _first(found.codes, order) == np.arange(len(prompt))
+            return self._kept(table, stays, found.errors, ctx)
+        _, rows, prompt = np.unique(prompt, return_index=True, return_inverse=True)
+        tools = _numbered(table["tools"])[rows] if "tools" in table.column_names else np.zeros_like(rows)
+        found = self._found([rows_of(table["prompt"], rows)], tools, ctx.engines)
+        # prompts are numbered as they come first, so the first row of a cluster is of the prompt that stays
+        stays = (_first(found.codes, np.argsort(rows)) == np.arange(len(rows)))[prompt]
+        return self._kept(table, stays, found.errors.take(pa.array(prompt)), ctx)
+
+    def _found(self, columns: list[pa.ChunkedArray], within: np.ndarray, engines: Engines) -> "_Found":
+        errors = pa.nulls(len(within), pa.string())
+        if self.match == "exact":
+            keys = [digests(column, fold_case=True, with_roles=True) for column in columns]
+            return _Found(same_codes(*keys, within), errors)
+        threshold = self.threshold or _THRESHOLD[self.match]
+        if self.match == "minhash":
+            banding = tuned(threshold)
+            if self.bands is not None and self.rows is not None:
+                banding = Banding(self.bands, self.rows)
+            return _Found(alike(columns, Runs(self.n, self.unit), threshold, banding, within), errors)
+        assert self.model is not None
+        embedded = [_embedded(column, self.model, engines) for column in columns]
+        for each in embedded:
+            errors = pc.coalesce(errors, each.errors)
+        together = unit_vectors(np.concatenate([each.vectors for each in embedded], axis=1))
+        together[errors.is_valid().to_numpy(zero_copy_only=False)] = 0.0  # like nothing: nothing goes for it
+        return _Found(alike_vectors(together, threshold, within), errors)
+
+    def _kept(self, table: pa.Table, stays: np.ndarray, errors: pa.Array, ctx: Context) -> pa.Table:
+        (reason,) = self.drops()
+        reasons = pc.if_else(pa.array(stays), None, pa.scalar(reason))
+        return ctx.drop(ctx.fail(table, errors), reasons.filter(errors.is_null()))
 
     def _texts(self) -> tuple[str, ...]:
         return ("chosen", "rejected") if self.by == "pair" else (self.by,)
+
+    def _of_others(self) -> tuple[str, ...]:
+        """Return the settings that the kind does not have."""
+        return {
+            "exact": ("threshold", "n", "unit", "bands", "rows", "model"),
+            "minhash": ("model",),
+            "embedding": ("n", "unit", "bands", "rows"),
+        }[self.match]
+
+
+class _Found(NamedTuple):
+    codes: np.ndarray
+    """Equal where texts are the same, int64 [rows]."""
+    errors: pa.Array
+    """Why a text could not be looked at, string [rows]; null where it was."""
+
+
+class _Embedded(NamedTuple):
+    vectors: np.ndarray
+    """Of length 1, float32 [rows, size]."""
+    errors: pa.Array
+
+
+def _embedded(column: pa.ChunkedArray, model: Model, engines: Engines) -> _Embedded:
+    """Return an embedding of each conversation's text, asking once for texts that are equal."""
+    texts = pc.fill_null(contents(column), "")
+    asked = pc.unique(texts)
+    errors: list[str | None] = []
+    blocks: list[np.ndarray] = []
+    for start in range(0, len(asked), _ASKED):  # answers are lists of Python numbers, ten times as large
+        answers = engines.embed(model, asked.slice(start, _ASKED).to_pylist())
+        errors += [answer.error if isinstance(answer, Failure) else None for answer in answers]
+        given = [answer for answer in answers if not isinstance(answer, Failure)]
+        blocks += [np.array(given, np.float32)] if given else []
+    vectors = np.zeros((len(asked), blocks[0].shape[1] if blocks else 1), np.float32)
+    if blocks:
+        vectors[[error is None for error in errors]] = np.concatenate(blocks)
+    places = pc.index_in(texts, asked).combine_chunks()
+    return _Embedded(unit_vectors(vectors)[places.to_numpy()], pa.array(errors, pa.string()).take(places))
 
 
 def _numbered(column: pa.ChunkedArray) -> np.ndarray:

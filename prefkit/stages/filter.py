@@ -1,7 +1,8 @@
 """Filter: which rows do not go on, each with the first reason that applies, counted and kept aside.
 
 Flaws of a text are looked for in what the row is about: the prompt of a prompt row, the response of a response row,
-either side of a pair. Everything else is said of a column by name.
+either side of a pair. Everything else is said of a column by name. What each flaw is, and what it misses, stands in
+docs/quality.md.
 """
 
 from collections.abc import Collection, Iterator
@@ -17,6 +18,8 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
     model_validator,
 )
 
@@ -24,18 +27,28 @@ from prefkit.columns import COLUMNS, Columns, types
 from prefkit.ranking import ranked, share_of
 from prefkit.stage import ANY, Context, Flow, Kind, Stage, level_of
 from prefkit.stages import flaws
+from prefkit.stages.choice import Agree, Best, Peers, reviewed, several
 from prefkit.tables import floats
 from prefkit.texts import characters, digests
 
 __all__ = ["Cut", "Filter", "Keep", "Top"]
 
-Flaw = Literal["empty", "truncated", "repeating", "role-leak", "identical"]
+Flaw = Literal[
+    "empty",
+    "truncated",
+    "repeating",
+    "role-leak",
+    "identical",
+    "personal-data",
+    "special-token",
+    "cut-off",
+    "refusal",
+    "other-script",
+    "other-language",
+]
+_LATER = ("agree", "peers", "best")
 _ABOUT = {"prompt": ("prompt",), "response": ("response",), "pair": ("chosen", "rejected")}
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-def _several(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else (value,)
 
 
 class _Settings(BaseModel):
@@ -50,7 +63,7 @@ class Keep(_Settings):
     """The least value that stays."""
     max: float | None = None
     """The greatest value that stays."""
-    any_of: Annotated[tuple[str | bool, ...], BeforeValidator(_several)] = ()
+    any_of: Annotated[tuple[str | bool, ...], BeforeValidator(several)] = ()
     """The words, or true or false, that stay."""
 
     @model_validator(mode="after")
@@ -103,8 +116,10 @@ class Filter(Stage):
     kind: ClassVar[Kind] = "global"
     level: ClassVar[Flow] = ANY
 
-    drop: Annotated[tuple[Flaw, ...], BeforeValidator(_several)] = ()
-    """Flaws: `empty`, `truncated` (response rows: generation hit its limit), `repeating`, `role-leak`, `identical` (pairs)."""
+    drop: Annotated[tuple[Flaw, ...], BeforeValidator(several)] = ()
+    """Flaws: `empty`, `truncated` (response rows: generation hit its limit), `repeating`, `role-leak`, `identical` (pairs),
+    `personal-data`, `special-token`, `cut-off` (seems to stop in the middle), `refusal` (English), `other-script` or
+    `other-language` than the prompt."""
     min_chars: NonNegativeInt | None = None
     """The least length of a text, in characters."""
     max_chars: PositiveInt | None = None
@@ -113,16 +128,28 @@ class Filter(Stage):
     """Pairs: by what factor the longer text, in characters, may exceed the shorter."""
     repeating_above: Share = 0.5
     """What share of a text, having been there before, makes it `repeating`."""
-    keep: Annotated[tuple[Keep, ...], BeforeValidator(_several)] = ()
+    keep: Annotated[tuple[Keep, ...], BeforeValidator(several)] = ()
     """What columns must be: `{column: score, min: 0.5}`, `{column: domain, any_of: [law]}`, or a list of such."""
     top: Top | None = None
     """Keep the best few rows of each prompt: `{column: score, k: 4}`."""
-    cut: Annotated[tuple[Cut, ...], BeforeValidator(_several)] = ()
+    cut: Annotated[tuple[Cut, ...], BeforeValidator(several)] = ()
     """Cut off the ends of columns: `{column: margin, lowest: 0.2}`, or a list of such."""
+    agree: Agree | None = None
+    """Pairs: keep what scorers agree with: `{scores: [score, other], above: 0.1}`."""
+    peers: Peers | None = None
+    """Pairs: keep what two scorers would hand to each other: `{scores: [one, other]}`."""
+    best: Best | None = None
+    """Keep the best of each stratum: `{column: score, share: 0.3, by: domain}`."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not asked for, so that the identity of a filter does not know of what it could do besides."""
+        plain: dict[str, Any] = dump(self)
+        return {name: value for name, value in plain.items() if name not in _LATER or value is not None}
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:
-        limits = (self.min_chars, self.max_chars, self.length_ratio_max, self.top)
+        limits = (self.min_chars, self.max_chars, self.length_ratio_max, self.top, *self._choices())
         if not (self.drop or self.keep or self.cut or any(limit is not None for limit in limits)):
             raise ValueError("filter has nothing to do: say what to drop, keep or cut")
         return self
@@ -135,6 +162,8 @@ class Filter(Stage):
             needed |= types("chosen", "rejected")
         needed |= {rule.column: rule.type() for rule in self.keep}
         needed |= {rule.column: pa.float64() for rule in self.cut}
+        for choice in self._choices():
+            needed |= choice.reads()
         return needed if self.top is None else {**needed, self.top.column: pa.float64()}
 
     def writes(self) -> Columns:
@@ -150,23 +179,25 @@ class Filter(Stage):
         reasons += [] if self.top is None else [f"{self.top.column}/not-top"]
         for cut in self.cut:
             reasons += [f"{cut.column}/lowest", f"{cut.column}/highest"]
-        return reasons
+        reasons += [] if self.agree is None else ["scorers-disagree"]
+        reasons += [] if self.peers is None else ["peers-doubt"]
+        return [*reasons, *([] if self.best is None else [self.best.reason()])]
 
     def scope(self) -> Kind:
-        if self.cut:
+        if self.cut or self.peers or self.best:
             return "global"
         return "map" if self.top is None else "group"
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         reasons: list[str] = []
         found = np.full(table.num_rows, -1)
-        for check in self._checks(table):
+        for check in self._checks(table, ctx):
             found[(found < 0) & check.hit] = len(reasons)
             reasons.append(check.reason)
         names = pa.array(reasons, pa.string())
         return ctx.drop(table, names.take(pa.array(found, mask=found < 0)))
 
-    def _checks(self, table: pa.Table) -> Iterator[_Check]:
+    def _checks(self, table: pa.Table, ctx: Context) -> Iterator[_Check]:
         about = [table[name] for name in _ABOUT[level_of(table.schema)]]
         for flaw in self.drop:
             yield _Check(flaw, self._flaw(flaw, table, about))
@@ -177,6 +208,15 @@ class Filter(Stage):
             yield _Check(f"{self.top.column}/not-top", _not_top(self.top, table))
         for cut in self.cut:
             yield from _cut_off(cut, table)
+        if self.agree is not None:
+            yield _Check("scorers-disagree", self.agree.misses(table))
+        if self.peers is not None:
+            yield _Check("peers-doubt", _doubted(self.peers, table, ctx))
+        if self.best is not None:
+            yield _Check(self.best.reason(), self.best.misses(table))
+
+    def _choices(self) -> list[Agree | Peers | Best]:
+        return [each for each in (self.agree, self.peers, self.best) if each is not None]
 
     def _lengths(self, about: list[pa.ChunkedArray]) -> Iterator[_Check]:
         if (self.min_chars, self.max_chars, self.length_ratio_max) == (None, None, None):
@@ -197,9 +237,12 @@ class Filter(Stage):
             hit = np.logical_and.reduce(digests(table["chosen"]) == digests(table["rejected"]), axis=1)
         elif flaw == "repeating":
             hit = np.logical_or.reduce([flaws.repeating(column, self.repeating_above) for column in about])
+        elif flaw in flaws.ANSWER:
+            sides = about if level_of(table.schema) != "prompt" else []
+            found = [flaws.ANSWER[flaw](table["prompt"], column) for column in sides]
+            hit = np.logical_or.reduce([np.zeros(table.num_rows, dtype=bool), *found])
         else:
-            look = flaws.empty if flaw == "empty" else flaws.role_leak
-            hit = np.logical_or.reduce([look(column) for column in about])
+            hit = np.logical_or.reduce([flaws.TEXT[flaw](column) for column in about])
         return hit
 
 
@@ -229,6 +272,15 @@ def _not_top(top: Top, table: pa.Table) -> np.ndarray:
     hit: np.ndarray = np.zeros(len(prompt), dtype=bool)
     hit[order[by_prompt[place >= top.k]]] = True
     return hit
+
+
+def _doubted(peers: Peers, table: pa.Table, ctx: Context) -> np.ndarray:
+    found = reviewed(peers, table)
+    for name, chosen, other in (("first", found.by_a, found.by_b), ("second", found.by_b, found.by_a)):
+        ctx.notes[f"filter/peers-{name}-alone"] += int((chosen & ~other).sum())
+    kept = found.by_a & found.by_b if peers.keep == "both" else found.by_a | found.by_b
+    doubted: np.ndarray = ~kept
+    return doubted
 
 
 def _cut_off(cut: Cut, table: pa.Table) -> Iterator[_Check]:

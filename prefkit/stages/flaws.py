@@ -1,12 +1,16 @@
 """Flaws of a text that can be seen from the text alone: each a function from conversations to bool [rows]."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from prefkit.quality import endings, languages, personal, phrases
+from prefkit.tables import last_content
 from prefkit.texts import contents, repeated_share
 
-__all__ = ["empty", "repeating", "role_leak"]
+__all__ = ["ANSWER", "TEXT", "empty", "repeating", "role_leak"]
 
 _LEAKS = (
     r"(?i)(?:^|\n)[ \t]*(?:\#\#\#[ \t]*)?(?:human|user|assistant|system|instruction|response)[ \t]*:"
@@ -30,3 +34,34 @@ def role_leak(messages: pa.ChunkedArray) -> np.ndarray:
 def repeating(messages: pa.ChunkedArray, above: float) -> np.ndarray:
     """Return where more than this share of a text has been there before."""
     return repeated_share(contents(messages)) > above
+
+
+def _read(look: Callable[[pl.Series], np.ndarray]) -> Callable[[pa.ChunkedArray], np.ndarray]:
+    return lambda messages: look(pl.Series(contents(messages)))
+
+
+def _personal(messages: pa.ChunkedArray) -> np.ndarray:
+    return personal.has_personal(contents(messages))
+
+
+def _of_both(
+    look: Callable[[pl.Series, pl.Series], np.ndarray],
+) -> Callable[[pa.ChunkedArray, pa.ChunkedArray], np.ndarray]:
+    # the question alone: what a system prompt is written in says nothing of the answer
+    return lambda prompts, answers: look(pl.Series(last_content(prompts)), pl.Series(contents(answers)))
+
+
+TEXT: Mapping[str, Callable[[pa.ChunkedArray], np.ndarray]] = {
+    "empty": empty,
+    "role-leak": role_leak,
+    "personal-data": _personal,
+    "special-token": _read(endings.special_tokens),
+    "cut-off": _read(endings.cut_off),
+    "refusal": _read(phrases.refusal),
+}
+"""What can be seen of a text alone."""
+ANSWER: Mapping[str, Callable[[pa.ChunkedArray, pa.ChunkedArray], np.ndarray]] = {
+    "other-script": _of_both(languages.other_script),
+    "other-language": _of_both(languages.other_language),
+}
+"""What can be seen of an answer beside its prompt."""

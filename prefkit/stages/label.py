@@ -8,7 +8,22 @@ import pyarrow as pa
 from pydantic import Discriminator, Field, Tag
 
 from prefkit.columns import Columns
-from prefkit.labels import Denoise, Flip, FromJudges, FromScores, FromVotes, Orient, Smooth, Tie
+from prefkit.labels import (
+    Anchor,
+    Consistency,
+    Denoise,
+    Flip,
+    FromEnsemble,
+    FromJudges,
+    FromScores,
+    FromVotes,
+    Orient,
+    PeerReview,
+    Smooth,
+    Tie,
+    Uncertainty,
+    Visits,
+)
 from prefkit.labels.direction import sides
 from prefkit.labels.op import World, op_name
 from prefkit.stage import PAIRS, Context, Flow, Kind, Stage
@@ -19,9 +34,15 @@ AnyOp = Annotated[
     Annotated[FromScores, Tag("from-scores")]
     | Annotated[FromVotes, Tag("from-votes")]
     | Annotated[FromJudges, Tag("from-judges")]
+    | Annotated[FromEnsemble, Tag("from-ensemble")]
+    | Annotated[Visits, Tag("visits")]
+    | Annotated[Consistency, Tag("consistency")]
     | Annotated[Smooth, Tag("smooth")]
     | Annotated[Denoise, Tag("denoise")]
+    | Annotated[Uncertainty, Tag("uncertainty")]
     | Annotated[Tie, Tag("tie")]
+    | Annotated[Anchor, Tag("anchor")]
+    | Annotated[PeerReview, Tag("peer-review")]
     | Annotated[Flip, Tag("flip")]
     | Annotated[Orient, Tag("orient")],
     Discriminator(op_name),
@@ -39,7 +60,8 @@ class Label(Stage):
 
     ops: Annotated[tuple[AnyOp, ...], Field(min_length=1)]
     """What to do, in order: `[{from-scores: {temperature: 2.0}}, {tie: {delta: 0.05}}, orient]`. Ops: `from-scores`,
-    `from-votes`, `from-judges`, `smooth`, `denoise`, `tie`, `flip`, `orient`."""
+    `from-votes`, `from-judges`, `from-ensemble`, `visits`, `consistency`, `smooth`, `denoise`, `uncertainty`, `tie`,
+    `anchor`, `peer-review`, `flip`, `orient`."""
 
     def reads(self) -> Columns:
         needed: dict[str, pa.DataType] = {}
@@ -62,7 +84,7 @@ class Label(Stage):
         return any(op.draws() for op in self.ops)
 
     def becomes(self, schema: pa.Schema) -> pa.Schema:
-        if self.touches():
+        if "chosen" in self.touches():
             sides(schema)
         return super().becomes(schema)
 

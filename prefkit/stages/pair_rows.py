@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefkit.columns import COLUMNS, MESSAGES, RATINGS, VOTES, types
+from prefkit.columns import COLUMNS, JUDGEMENTS, MESSAGES, RATINGS, VOTES, types
 from prefkit.errors import ContractError
+from prefkit.judging import records
 from prefkit.pairing import Matches
 from prefkit.rng import child_ids
 from prefkit.tables import Runs
@@ -29,8 +30,10 @@ def pair_schema(schema: pa.Schema, *, ranked: bool) -> pa.Schema:
         fields += [pa.field(f"rejected_{name}", schema.field(name).type)]
     if ranked:
         fields += [pa.field(name, kind) for name, kind in types("chosen_place", "rejected_place").items()]
-    if _has_ratings(schema):
+    if _has_ratings(schema) or _has_judgements(schema):
         fields.append(pa.field("votes", VOTES))
+    if _has_judgements(schema):
+        fields.append(pa.field("judgements", JUDGEMENTS))
     return pa.schema(fields)
 
 
@@ -68,17 +71,23 @@ def pair_table(
 def _columns(
     table: pa.Table, chosen: np.ndarray, rejected: np.ndarray
 ) -> dict[str, pa.Array | pa.ChunkedArray]:
-    sided = ["id", "response", *_sided(table.schema)]
+    judged = ["judgements"] if _has_judgements(table.schema) else []
+    sided = ["id", "response", *_sided(table.schema), *judged]
     winners, losers = table.take(pa.array(chosen)), table.select(sided).take(pa.array(rejected))
     columns = {name: winners[name] for name in table.column_names if _is_shared(name)}
     columns |= {"chosen": winners["response"], "rejected": losers["response"]}
-    for name in (name for name in sided if name != "response"):
+    for name in ("id", *_sided(table.schema)):
         columns |= {f"chosen_{name}": winners[name], f"rejected_{name}": losers[name]}
     columns["id"] = pa.array(
         child_ids("pair", winners["id"].to_pylist(), losers["id"].to_pylist()), pa.string()
     )
     if _has_ratings(table.schema):
         columns["votes"] = votes_of(table["ratings"], chosen, rejected)
+    if judged:
+        said = [side["judgements"] for side in (winners, losers)]
+        votes = records.votes_from(said, winners["id"], losers["id"])
+        columns["votes"] = records.joined(columns["votes"], votes) if "votes" in columns else votes
+        columns["judgements"] = records.about(said, winners["id"], losers["id"])
     return columns
 
 
@@ -102,6 +111,12 @@ def _has_ratings(schema: pa.Schema) -> bool:
     return "ratings" in schema.names and schema.field("ratings").type == RATINGS
 
 
+def _has_judgements(schema: pa.Schema) -> bool:
+    return "judgements" in schema.names and schema.field("judgements").type == JUDGEMENTS
+
+
 def _sided(schema: pa.Schema) -> list[str]:
-    skipped = {"response", "ratings"} if _has_ratings(schema) else {"response"}
+    skipped = {"response"}
+    skipped |= {"ratings"} if _has_ratings(schema) else set()
+    skipped |= {"judgements"} if _has_judgements(schema) else set()
     return [name for name in schema.names if name not in skipped and not _is_shared(name)]

@@ -5,14 +5,24 @@ it. Which response comes first is drawn for each pair, so that the place gives n
 question it is trained on: the same pair in the same order, without the verdict. A rationale that names its label,
 copies an answer or quotes nothing real is asked for again with another seed, and left out if that does not help.
 
-Method: Just et al. (2024), arXiv 2407.14477. A rationale gives its label away: never show it to a judge that labels.
+It may also be of each response by itself: what speaks for chosen, and what against rejected, by a model that sees one
+of them alone, so that nothing of the other can get into it.
+
+Method, of the pair: Just et al. (2024), arXiv 2407.14477. A rationale gives its label away: never show it to a judge that labels.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, NamedTuple, final
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, final
 
 import pyarrow as pa
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from prefkit import rng
 from prefkit.columns import COLUMNS, Columns, types
@@ -23,7 +33,8 @@ from prefkit.tables import message_tuples, put
 
 __all__ = ["Rationale"]
 
-_TRAIN = "rationale.train.v1"
+About = Literal["pair", "response"]
+_TRAIN, _TRAIN_ALONE = "rationale.train.v1", "rationale.response.train.v1"
 
 
 @final
@@ -45,6 +56,22 @@ class Rationale(Stage):
     """Of sampling; above 0, so that asking again can help."""
     retries: NonNegativeInt = 2
     """How often to ask again for a rationale that fails a check."""
+    about: Annotated[tuple[About, ...], Field(min_length=1)] = ("pair",)
+    """`pair`: why chosen is better than rejected. `response`: what speaks for chosen and what against rejected, each
+    seen alone; its kinds are `chosen-general`, `rejected-general`, and so on."""
+    strict: bool = False
+    """Whether a rationale of the pair may neither give the verdict (`Response 1 is better`), nor speak of a label,
+    nor quote what is not there. One of a response never may."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out settings that came later while they say nothing new, so that they are no part of the identity."""
+        plain: dict[str, Any] = dump(self)
+        if self.about == ("pair",):
+            plain.pop("about", None)
+        if not self.strict:
+            plain.pop("strict", None)
+        return plain
 
     def reads(self) -> Columns:
         return types("id", "prompt", "chosen", "rejected")
@@ -53,7 +80,10 @@ class Rationale(Stage):
         return types("rationales")
 
     def cost(self) -> Cost:
-        return Cost(calls=len(self.kinds), tokens_out=len(self.kinds) * self.max_tokens)
+        calls = len(self.kinds) * sum(
+            {"pair": 1, "response": 2}[about] for about in dict.fromkeys(self.about)
+        )
+        return Cost(calls=calls, tokens_out=calls * self.max_tokens)
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         errors: list[str | None] = [None] * table.num_rows
@@ -63,7 +93,7 @@ class Rationale(Stage):
             tasks = self._ask(tasks, attempt, entries, errors, ctx)
         for task in tasks:
             ctx.notes[f"{self.name}/{task.flaw}"] += 1
-        order = {kind: at for at, kind in enumerate(self.kinds)}
+        order = {name: at for at, name in enumerate(self._names())}
         for found in entries:
             found.sort(key=lambda entry: order[entry["kind"]])
         table = put(table, "rationales", pa.array(entries, COLUMNS["rationales"].type))
@@ -74,11 +104,23 @@ class Rationale(Stage):
         sides = zip(*(message_tuples(table[name]) for name in ("prompt", "chosen", "rejected")), strict=True)
         # A Python loop: every pair is a text of its own.
         for row, (prompt, chosen, rejected) in enumerate(sides):
-            pair = (chosen, rejected) if chosen_first[row] else (rejected, chosen)
-            first, second = (spoken(side) for side in pair)
-            values = {"prompt": spoken(prompt), "response_1": first, "response_2": second}
-            for kind in self.kinds:
-                yield _Task(row, table["id"][row].as_py(), kind, values, bool(chosen_first[row]))
+            pair_id, asked = table["id"][row].as_py(), {"prompt": spoken(prompt)}
+            first, second = (chosen, rejected) if chosen_first[row] else (rejected, chosen)
+            both = {**asked, "response_1": spoken(first), "response_2": spoken(second)}
+            for kind in self.kinds if "pair" in self.about else ():
+                yield _Task(row, pair_id, kind, kind, both, chosen_first=bool(chosen_first[row]))
+            for side, response in (
+                (("chosen", chosen), ("rejected", rejected)) if "response" in self.about else ()
+            ):
+                for kind in self.kinds:
+                    alone = {**asked, "response": spoken(response)}
+                    yield _Task(row, pair_id, f"{side}-{kind}", kind, alone, chosen_first=None)
+
+    def _names(self) -> Iterator[str]:
+        """Yield what rationales are called, in the order in which a row has them."""
+        for about in self.about:
+            for side in ("",) if about == "pair" else ("chosen-", "rejected-"):
+                yield from (f"{side}{kind}" for kind in self.kinds)
 
     def _ask(
         self,
@@ -97,7 +139,8 @@ class Rationale(Stage):
                 errors[task.row] = errors[task.row] or answer.error
                 continue
             text = answer.text.strip()
-            flaw = rationale_flaw(task.kind, text, (task.values["response_1"], task.values["response_2"]))
+            shown = [value for name, value in task.values.items() if name != "prompt"]
+            flaw = rationale_flaw(task.kind, text, shown, strict=self.strict or task.chosen_first is None)
             if flaw is None:
                 entries[task.row].append(self._entry(task, text))
             else:
@@ -105,15 +148,19 @@ class Rationale(Stage):
         return again
 
     def _request(self, task: "_Task", attempt: int, seed: int) -> Request:
-        asked = template(f"rationale.{task.kind}.v1")
-        text = fill(asked, {**task.values, "better": "1" if task.chosen_first else "2"})
-        draw = rng.draw_seed(seed, f"{self.name}|{task.kind}", task.pair_id, attempt)
+        if task.chosen_first is None:
+            standing = "better" if task.name.startswith("chosen-") else "worse"
+            text = fill(template(f"rationale.response.{task.kind}.v1"), {**task.values, "standing": standing})
+        else:
+            better = "1" if task.chosen_first else "2"
+            text = fill(template(f"rationale.{task.kind}.v1"), {**task.values, "better": better})
+        draw = rng.draw_seed(seed, f"{self.name}|{task.name}", task.pair_id, attempt)
         return Request((Message("user", text),), self.max_tokens, self.temperature, seed=draw)
 
     def _entry(self, task: "_Task", text: str) -> dict[str, Any]:
-        question = fill(template(_TRAIN), task.values)
+        question = fill(template(_TRAIN if task.chosen_first is not None else _TRAIN_ALONE), task.values)
         return {
-            "kind": task.kind,
+            "kind": task.name,
             "model": self.model.id,
             "text": text,
             "prompt_text": question,
@@ -126,9 +173,12 @@ class _Task(NamedTuple):
 
     row: int
     pair_id: str
+    name: str
+    """What it is called in the column."""
     kind: RationaleKind
     values: Mapping[str, str]
-    """The prompt and the two responses in the order they are shown."""
-    chosen_first: bool
+    """The prompt and the responses in the order they are shown."""
+    chosen_first: bool | None
+    """None where one response is shown alone."""
     flaw: str = ""
     """What was wrong with the last attempt."""

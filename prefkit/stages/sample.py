@@ -7,23 +7,66 @@ twice. What the model would not answer is set aside as failed, by sample; the pr
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Annotated, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from prefkit import rng
 from prefkit.columns import Columns, types
+from prefkit.conditioning.goals import (
+    Place,
+    direction_text,
+    neighbour_angles,
+    placed,
+    shown_weights,
+    unit_directions,
+)
 from prefkit.engines import Completion, Failure, Message, Model, Request
 from prefkit.sources.ids import response_ids
 from prefkit.stage import Context, Cost, Flow, Kind, Stage
 from prefkit.tables import message_tuples, put, to_messages
 
-__all__ = ["Sample"]
+__all__ = ["Around", "Sample", "occurrences", "sampled"]
 
 _REPEATED = "identical-sample"
+
+
+class Around(BaseModel):
+    """Directions in the plane of two aspects, of which each sample of a prompt is asked to follow another.
+
+    A model may follow a direction near the one that is wanted better than that one itself: score the samples, add
+    `direction` with the wanted angle, and `select` the best `by: direction_score`. Source: RPS (Mao et al., 2026),
+    arXiv 2510.20498.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    aspects: tuple[str, str]
+    """What the prompt calls them; the angle is 0 where only the first counts, and 90 where only the second does."""
+    angle: Annotated[float, Field(ge=-180, le=180)]
+    """The direction that is wanted, in degrees."""
+    within: Annotated[float, Field(ge=0, le=90)] = 30.0
+    """How far the directions go to either side, in degrees, in even steps; with 0 all samples have the wanted one."""
+    place: Place = "system"
+    """Where it is said: in the `system` turn, or before the `first-user` turn."""
+
+    def texts(self, count: int) -> list[str]:
+        """Return what each of `count` samples is asked for."""
+        weights = shown_weights(unit_directions(neighbour_angles(self.angle, count, self.within)))
+        return [direction_text(self.aspects, each) for each in weights.tolist()]
 
 
 @final
@@ -59,6 +102,16 @@ class Sample(Stage):
     """System turn for prompts that have none. The stored prompt stays as it is."""
     drop_identical: bool = False
     """Whether to drop samples that repeat an earlier one of the same prompt word for word."""
+    around: Around | None = None
+    """Ask each sample of a prompt for another direction around one. The stored prompt stays as it is."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a setting that came later while it says nothing, so that it is no part of the identity."""
+        plain: dict[str, Any] = dump(self)
+        if self.around is None:
+            plain.pop("around", None)
+        return plain
 
     def reads(self) -> Columns:
         return types("prompt_id", "prompt")
@@ -83,51 +136,59 @@ class Sample(Stage):
         kept = ctx.fail(rows.drop_columns("index"), pa.array(errors, pa.string()))
         index = rows["index"].filter(pc.is_null(pa.array(errors, pa.string())))
         said = [answer for answer in answers if isinstance(answer, Completion)]
-        result = self._responses(put(kept, "index", index), said)
+        result = sampled(put(kept, "index", index), said, [self.model.id] * len(said))
         if not self.drop_identical:
             return result
-        repeats = _occurrences(result["prompt_id"].to_pylist(), said)
+        repeats = occurrences(result["prompt_id"].to_pylist(), said)
         return ctx.drop(result, pa.array([_REPEATED if count else None for count in repeats], pa.string()))
 
     def _requests(self, table: pa.Table, seed: int) -> list[Request]:
         tools = table["tools"].to_pylist() if "tools" in table.column_names else [None] * table.num_rows
         rows = zip(table["prompt_id"].to_pylist(), message_tuples(table["prompt"]), tools, strict=True)
         knobs = (self.max_tokens, self.temperature, self.top_p, self.top_k)
+        directions = [] if self.around is None else self.around.texts(self.n)
         # A Python loop: engines want Python values, and each sample has its own seed.
         return [
             Request(
-                self._asked(messages), *knobs, rng.draw_seed(seed, self.name, prompt_id, at), self.stop, tool
+                self._asked(messages, directions[at] if directions else ""),
+                *knobs,
+                rng.draw_seed(seed, self.name, prompt_id, at),
+                self.stop,
+                tool,
             )
             for prompt_id, messages, tool in rows
             for at in range(self.n)
         ]
 
-    def _asked(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-        if self.system is None or (messages and messages[0].role == "system"):
-            return messages
-        return (Message("system", self.system), *messages)
-
-    def _responses(self, rows: pa.Table, said: Sequence[Completion]) -> pa.Table:
-        prompts = rows["prompt_id"].to_pylist()
-        responses = to_messages(pa.array([answer.text for answer in said], pa.string()), "assistant")
-        models = [self.model.id] * len(said)
-        ids = response_ids(prompts, responses, models, _occurrences(prompts, said))
-        columns = {
-            "id": pa.array(ids, pa.string()),
-            "response": responses,
-            "model": pa.array(models, pa.string()),
-            "origin": pa.array(["policy"] * len(said), pa.string()),
-            "finish": pa.array([answer.finish for answer in said], pa.string()),
-            # A server may not say how many tokens it wrote; every answer has at least one.
-            "n_tokens": pa.array([answer.tokens or None for answer in said], pa.int32()),
-            "sampler_logp": pa.array([answer.logp for answer in said], pa.float64()),
-        }
-        for name, values in columns.items():
-            rows = put(rows, name, values)
-        return rows
+    def _asked(self, messages: tuple[Message, ...], direction: str) -> tuple[Message, ...]:
+        if self.system is not None and not (messages and messages[0].role == "system"):
+            messages = (Message("system", self.system), *messages)
+        return placed(messages, direction, self.around.place) if self.around is not None else messages
 
 
-def _occurrences(prompts: Sequence[str], said: Sequence[Completion]) -> list[int]:
+def sampled(
+    rows: pa.Table, said: Sequence[Completion], models: Sequence[str], origins: Sequence[str] = ()
+) -> pa.Table:
+    """Return prompt rows, one for each completion, as responses of these models; `policy` unless said otherwise."""
+    prompts = rows["prompt_id"].to_pylist()
+    responses = to_messages(pa.array([answer.text for answer in said], pa.string()), "assistant")
+    ids = response_ids(prompts, responses, models, occurrences(prompts, said))
+    columns = {
+        "id": pa.array(ids, pa.string()),
+        "response": responses,
+        "model": pa.array(models, pa.string()),
+        "origin": pa.array(origins or ["policy"] * len(said), pa.string()),
+        "finish": pa.array([answer.finish for answer in said], pa.string()),
+        # A server may not say how many tokens it wrote; every answer has at least one.
+        "n_tokens": pa.array([answer.tokens or None for answer in said], pa.int32()),
+        "sampler_logp": pa.array([answer.logp for answer in said], pa.float64()),
+    }
+    for name, values in columns.items():
+        rows = put(rows, name, values)
+    return rows
+
+
+def occurrences(prompts: Sequence[str], said: Sequence[Completion]) -> list[int]:
     """Return how many earlier samples of the same prompt have the same text."""
     seen: Counter[tuple[str, str]] = Counter()
     found = []

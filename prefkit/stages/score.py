@@ -1,127 +1,184 @@
-"""Score: how good each response is, as one number, from a reward model, a rule, or people's ratings.
+"""Score: how good each response is, by a reward model, by several, by log-probs, by a rule, or by people's ratings.
 
 The number is written to a column that the step names (`as: helpfulness`), so several scorers stand side by side and
-pairing carries each of them. What is not a finite number is null and counted: never a number that stands for "broken".
+pairing carries each of them; `combine` makes one of them. What is not a finite number is null and counted: never a
+number that stands for "broken". What each scorer does is in `prefkit.scorers`.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Annotated, ClassVar, Literal, Self, final
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from prefkit.columns import COLUMNS, Columns, types
-from prefkit.engines import Conversation, Failure, Model
-from prefkit.errors import EngineError
+from prefkit.columns import COLUMNS, Columns
+from prefkit.engines import Model
 from prefkit.rules import AnyRule
+from prefkit.scorers.log_probs import Implicit, ImplicitReward, Likelihood, LikelihoodOf
+from prefkit.scorers.plain import ByRatings, ByRule
+from prefkit.scorers.preference import Preference, PreferenceModel
+from prefkit.scorers.reward import Reward
+from prefkit.scorers.scorer import Scorer, World
+from prefkit.scorers.similarity import Nearness, Similarity
+from prefkit.scorers.spread import Dropout, Dropping, Ensemble
 from prefkit.stage import Context, Cost, Flow, Kind, Stage
-from prefkit.tables import message_tuples, put, to_polars
+from prefkit.tables import put
 
 __all__ = ["Score"]
 
 Side = Literal["", "chosen", "rejected"]
+_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_FIRST = ("model", "rule", "ratings")
+_LATER = ("ensemble", "dropout", "log_prob", "implicit", "preference", "similarity")
+_DRAWN = 2**31
+"""Seeds of engines are below this."""
 
 
 @final
 class Score(Stage):
-    """Score responses by one of: a reward model, a rule, the mean of their ratings. Higher is better."""
+    """Score responses, each by itself. Higher is better, but for a perplexity."""
 
     name: ClassVar[str] = "score"
-    kind: ClassVar[Kind] = "map"
+    kind: ClassVar[Kind] = "group"
     level: ClassVar[Flow] = Flow(("response", "pair"))
+    random: ClassVar[bool] = True
 
     model: Model | None = None
-    """A sequence-classification reward model with one output; its raw output is the score."""
+    """A sequence-classification reward model with one output, its raw output being the score; or with `heads`."""
+    heads: tuple[Annotated[str, Field(pattern=_NAME)], ...] = ()
+    """With `model`: names of all its outputs, in its order. Each becomes a column of that name."""
     rule: AnyRule | None = None
     """A scorer that needs no model: `length`, or `{regex: {pattern: "..."}}`. `prefkit stages score` lists them."""
     ratings: Literal["mean", "median"] | None = None
     """Take the mean or median of the `ratings` column, and its standard deviation (n - 1) as `<name>_std`."""
-    into: Annotated[
-        str, Field(validation_alias=AliasChoices("as", "into"), pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    ] = "score"
+    ensemble: Annotated[tuple[Model, ...], Field(min_length=2)] | None = None
+    """Several reward models on one scale: their mean, its spread as `<name>_std`, how many gave a number as `<name>_n`; of
+    pairs also the mean probability of chosen as `<name>_p`, and their disagreement in nats as `<name>_bald`."""
+    dropout: Dropping | None = None
+    """One reward model asked several times with some of its units dropped: columns as for an `ensemble`."""
+    log_prob: LikelihoodOf | None = None
+    """How likely a language model finds the response; its tokens as `<name>_tokens`."""
+    implicit: ImplicitReward | None = None
+    """How much likelier a policy finds the response than its reference does: the reward that DPO trains implicitly."""
+    preference: PreferenceModel | None = None
+    """A model of pairs whose preferences may go round in circles: `<name>_margin` and `<name>_p` of pairs, of responses
+    the mean probability of beating the others of the prompt, `<name>_pool` and `<name>_cyclic`."""
+    similarity: Nearness | None = None
+    """The cosine of embeddings: to a reference answer, to the prompt, or of both responses of a pair."""
+    into: Annotated[str, Field(validation_alias=AliasChoices("as", "into"), pattern=_NAME)] = "score"
     """Name of the column. Spelled `as` in a recipe."""
     at: Literal["response", "pair"] = "response"
     """Whether rows are responses, or pairs of which both sides are scored, as `chosen_<as>` and `rejected_<as>`."""
 
     @model_validator(mode="after")
     def _has_one_scorer(self) -> Self:
-        if sum(scorer is not None for scorer in (self.model, self.rule, self.ratings)) != 1:
-            raise ValueError("set exactly one of model, rule and ratings")
+        if sum(getattr(self, name) is not None for name in (*_FIRST, *_LATER)) != 1:
+            names = ", ".join((*_FIRST, *_LATER)[:-1])
+            raise ValueError(f"set exactly one of {names} and {_LATER[-1]}")
         return self
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.heads and self.model is None:
+            raise ValueError("heads name the outputs of `model`")
+        if self.heads and self.into != "score":
+            raise ValueError("heads name the columns, so `as` has nothing to name")
+        if len(set(self.heads)) < len(self.heads):
+            raise ValueError("heads must have different names")
+        return self
+
+    @model_validator(mode="after")
+    def _has_its_rows(self) -> Self:
+        if self.at == "response" and self._scorer().of_pairs_alone():
+            raise ValueError("the other response is that of a pair: set at: pair")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out scorers that are not used and came later, so that older configs keep their identity."""
+        plain: dict[str, Any] = dump(self)
+        unused = {name for name in _LATER if plain.get(name, ...) is None}
+        unused |= set() if self.heads else {"heads"}
+        return {name: value for name, value in plain.items() if name not in unused}
+
     def reads(self) -> Columns:
-        if self.model is not None:
-            needed = types("prompt", "response")
-        elif self.rule is not None:
-            needed = self.rule.reads()
-        else:
-            needed = types("ratings")
+        needed = self._scorer().reads()
         return {_at(name, side): kind for name, kind in needed.items() for side in self._sides()}
 
     def writes(self) -> Columns:
-        names = [self.into, f"{self.into}_std"] if self.ratings else [self.into]
-        return {_sided(name, side): pa.float64() for side in self._sides() for name in names}
+        scorer = self._scorer()
+        if self.at == "response":
+            return scorer.alone(self.into)
+        sided = [(side, scorer.columns(self.into)) for side in self._sides()]
+        told = {_sided(name, side): kind for side, columns in sided for name, kind in columns.items()}
+        return {**told, **scorer.together(self.into)}
 
     def touches(self) -> Collection[str]:
-        return ("tools",) if self.model is not None else ()
+        return self._scorer().touches()
+
+    def scope(self) -> Kind:
+        return "group" if self.at == "response" and self._scorer().groups() else "map"
+
+    def draws(self) -> bool:
+        return self._scorer().draws()
 
     def cost(self) -> Cost:
-        return Cost(calls=len(self._sides())) if self.model is not None else Cost()
+        return Cost(calls=len(self._sides()) * self._scorer().calls())
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
-        errors: list[str | None] = [None] * table.num_rows
-        for side in self._sides():
-            for name, values in self._values(_rows(table, side), errors, ctx).items():
+        def seeds(count: int) -> Sequence[int]:
+            return [int(ctx.uniform(self, ["dropout"], draw)[0] * _DRAWN) for draw in range(count)]
+
+        sides = self._sides()
+        rows = [_rows(table, side) for side in sides]
+        scored = self._scorer().score(rows, self.into, World(ctx.engines, ctx.notes, seeds))
+        for side, columns in zip(sides, scored.sides, strict=True):
+            for name, values in columns.items():
                 table = put(table, _sided(name, side), self._finite(values, ctx))
-        return ctx.fail(table.select(self.becomes(table.schema).names), pa.array(errors, pa.string()))
+        for name, values in scored.together.items():
+            table = put(table, name, self._finite(values, ctx))
+        return ctx.fail(table.select(self.becomes(table.schema).names), pa.array(scored.errors, pa.string()))
 
     def _sides(self) -> tuple[Side, ...]:
         return ("chosen", "rejected") if self.at == "pair" else ("",)
 
-    def _values(self, rows: pa.Table, errors: list[str | None], ctx: Context) -> dict[str, pa.Array]:
-        """Return the columns that one side gets, and note in `errors` which rows failed."""
-        if self.rule is not None:
-            return {self.into: self.rule.score(rows)}
+    def _scorer(self) -> Scorer:
+        """Return what scores. Which one is set has been checked."""
         if self.model is not None:
-            return {self.into: _rewards(self.model, rows, errors, ctx)}
-        return _summary(rows, self.into, self.ratings or "mean")
+            return Reward(model=self.model, heads=self.heads)
+        if self.rule is not None:
+            return ByRule(rule=self.rule)
+        if self.ratings is not None:
+            return ByRatings(how=self.ratings)
+        if self.ensemble is not None:
+            return Ensemble(models=self.ensemble)
+        if self.dropout is not None:
+            return Dropout(how=self.dropout)
+        if self.log_prob is not None:
+            return Likelihood(of=self.log_prob)
+        if self.implicit is not None:
+            return Implicit(of=self.implicit)
+        if self.preference is not None:
+            return Preference(of=self.preference)
+        assert self.similarity is not None
+        return Similarity(how=self.similarity)
 
     def _finite(self, values: pa.Array | pa.ChunkedArray, ctx: Context) -> pa.Array:
         """Turn what is not finite into null, and count it."""
+        if not pa.types.is_floating(values.type):
+            return values
         plain = values.to_numpy(zero_copy_only=False)
         odd = ~np.isfinite(plain) & np.asarray(values.is_valid())
         if odd.any():
             ctx.notes[f"{self.name}/not-finite"] += int(odd.sum())
         return pa.array(plain, pa.float64(), mask=~np.isfinite(plain))
-
-
-def _rewards(model: Model, rows: pa.Table, errors: list[str | None], ctx: Context) -> pa.Array:
-    values: list[float | None] = [None] * rows.num_rows
-    tools = rows["tools"].to_pylist() if "tools" in rows.column_names else [None] * rows.num_rows
-    talks = zip(message_tuples(rows["prompt"]), message_tuples(rows["response"]), tools, strict=True)
-    # A Python loop: engines want Python values. A response that is null has no score and costs no call.
-    asked = {at: Conversation(*talk) for at, talk in enumerate(talks) if talk[1]}
-    answers = ctx.engines.rewards(model, list(asked.values())) if asked else []
-    for at, answer in zip(asked, answers, strict=True):
-        if isinstance(answer, Failure):
-            errors[at] = answer.error
-        elif len(answer) == 1:
-            values[at] = answer[0]
-        else:
-            what = f"model '{model.id}' gives {len(answer)} numbers for a response, and a score is one"
-            raise EngineError(what, hint="take a reward model with one output")
-    return pa.array(values, pa.float64())
-
-
-def _summary(rows: pa.Table, into: str, how: Literal["mean", "median"]) -> dict[str, pa.Array]:
-    """Return the mean or median of each row's ratings, and their standard deviation; ratings that are null count not."""
-    scores = to_polars(rows.select(["ratings"])).select(
-        pl.col("ratings").list.eval(pl.element().struct.field("score").drop_nulls())
-    )["ratings"]
-    middle = scores.list.mean() if how == "mean" else scores.list.median()
-    return {into: middle.to_arrow(), f"{into}_std": scores.list.std(ddof=1).to_arrow()}
 
 
 def _rows(table: pa.Table, side: Side) -> pa.Table:

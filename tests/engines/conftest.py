@@ -1,7 +1,10 @@
 """A tiny causal LM and a tiny reward model with random weights, saved as a user would have them."""
 
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,3 +112,42 @@ def ask() -> Callable[..., Request]:
         return Request((Message("user", text),), max_tokens, seed=seed, **settings)
 
     return make
+
+
+class Chat(NamedTuple):
+    """A chat server in a process of its own: see servers.py."""
+
+    process: subprocess.Popen
+    url: str
+    log: Path
+
+    def count(self, word: str) -> Counter:
+        """Return how often each prompt was `asked` or `answered`."""
+        lines = [line.partition(" ") for line in self.log.read_text().splitlines()]
+        return Counter(prompt for first, _, prompt in lines if first == word)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def chat_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Chat]]:
+    """Start chat servers, which write into one log."""
+    started: list[Chat] = []
+    log = tmp_path / "server.log"
+    log.touch()
+    for name in ("PREFKIT_API_KEY", "OPENAI_API_KEY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def start(*options: object) -> Chat:
+        command = [sys.executable, str(Path(__file__).with_name("servers.py")), str(log), *map(str, options)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        port = int(process.stdout.readline())
+        started.append(Chat(process, f"http://127.0.0.1:{port}/v1", log))
+        return started[-1]
+
+    yield start
+    for chat in started:
+        chat.kill()
+        chat.process.stdout.close()

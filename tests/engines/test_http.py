@@ -1,19 +1,19 @@
 import json
 import socket
 import threading
+import time
 from collections import Counter
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from prefkit.engines import Completion, Failure, Message, Model, Request, in_order
-from prefkit.engines.http import HttpEngine, Patience, key_for, read_completion, retry_after
+from prefkit.engines.http import HttpEngine, Patience, key_for
 from prefkit.errors import EngineError
 
 MODEL = Model(id="org/model")
-QUICK = Patience(attempts=4, first_pause=0.01, longest_pause=0.02, timeout=1.0)
+QUICK = Patience(attempts=4, first_pause=0.01, longest_pause=0.02, timeout=1.0, refusals=4)
 KEY = "sk-planted-key-123"
 
 
@@ -34,6 +34,9 @@ class Server(ThreadingHTTPServer):
         self.reply, self.seen, self.attempts, self.lock = reply, [], Counter(), threading.Lock()
         self.under_way = self.most_under_way = 0
         super().__init__(("127.0.0.1", 0), Handler)
+
+    def handle_error(self, *_):
+        """Say nothing of a client that went away."""
 
     @property
     def url(self) -> str:
@@ -263,24 +266,73 @@ def test_keys_come_from_the_environment_and_openais_goes_to_openai_alone():
     assert key_for("http://localhost", {}) == ""
 
 
-def test_retry_after_is_seconds_or_a_date():
-    now = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-    assert retry_after("1.5", now) == 1.5
-    assert retry_after("Thu, 01 Jan 2026 12:00:30 GMT", now) == 30.0
-    assert retry_after("Thu, 01 Jan 2026 11:00:00 GMT", now) == 0.0
-    assert retry_after("99999", now) == 300.0
-    assert retry_after("soon", now) is None
-    assert retry_after(None, now) is None
+def test_a_server_may_have_a_key_of_its_own():
+    environment = {
+        "PREFKIT_API_KEY": "all",
+        "PREFKIT_API_KEY_JUDGES_EXAMPLE_COM": "judges",
+        "PREFKIT_API_KEY_LOCALHOST_8001": "local",
+        "OPENAI_API_KEY": "o",
+    }
+    assert key_for("https://judges.example.com/v1#model", environment) == "judges"
+    assert key_for("https://judges.example.com:8443/v1", environment) == "judges"
+    assert key_for("http://localhost:8001/v1", environment) == "local"
+    assert key_for("http://localhost:8002/v1", environment) == "all"
 
 
-def test_an_answer_without_text_to_keep_is_a_failure():
-    call = {"choices": [{"message": {"content": None, "tool_calls": [{}]}, "finish_reason": "tool_calls"}]}
-    assert read_completion(call) == Failure("the answer is a tool call and has no text")
-    assert "content_filter" in read_completion(answer("x", "content_filter")).error
-    assert read_completion({"choices": answer("")["choices"]}) == Completion("", 0, "stop", 0)
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown():
+    for key in (f"{KEY}\r\nX: y", f"{KEY}\n", "sk-\u00e9"):
+        with pytest.raises(EngineError, match="no header can hold") as caught:
+            HttpEngine("http://host/v1", key)
+        assert "sk-" not in str(caught.value)
+
+
+def test_a_name_and_password_in_the_address_go_into_the_header_and_are_not_shown():
+    with serving(lambda *_: (400, {}, f"who is {KEY}, dXNlcjp{KEY}".encode())) as server:
+        (found,) = ask(server.url.replace("//", f"//user:{KEY}@") + "?version=7", request())
+        path, headers, _ = server.seen[0]
+    assert path == "/v1/chat/completions?version=7"
+    assert headers["Authorization"].startswith("Basic ")
+    assert KEY not in repr((found, headers["Host"]))
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch):
+    def reply(prompt, attempt):
+        return (200, {}, answer(f"by proxy: {prompt}")) if attempt else None
+
+    with serving(reply) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        monkeypatch.setenv("no_proxy", "localhost")
+        (found,) = ask("http://far.example/v1", request(), key=KEY)
+        path, headers, _ = proxy.seen[0]
+    assert found.text == "by proxy: say hi"
+    assert path == "http://far.example/v1/chat/completions"
+    assert headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_a_proxy_that_is_not_there_is_an_error(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"http://user:{KEY}@127.0.0.1:{port}")
+    with pytest.raises(EngineError, match="on the way through the proxy") as caught:
+        ask("http://far.example/v1", request())
+    assert KEY not in str(caught.value)
+
+
+def test_retry_after_holds_for_every_request():
+    times = []
+
+    def reply(prompt, attempt):
+        times.append((time.monotonic(), prompt))
+        return (429, {"retry-after": "0.5"}, b"") if prompt == "0" and not attempt else (200, {}, answer("x"))
+
+    with serving(reply) as server:
+        ask(server.url, *[request(str(at)) for at in range(20)], concurrency=1)
+    (refused, _), *later = sorted(times)
+    assert len(later) == 20
+    assert min(at for at, _ in later) - refused > 0.45
 
 
 def test_an_address_that_is_none_is_refused():
-    for url in ("ftp://host/v1", "localhost:8000", "http://"):
+    for url in ("ftp://host/v1", "localhost:8000", "http://", "http://host:port/v1", "http://host:99999/v1"):
         with pytest.raises(EngineError, match="is no address of a server"):
             HttpEngine(url)

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from fractions import Fraction
+from importlib.util import find_spec
 
 import pyarrow as pa
 import pytest
@@ -8,8 +9,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from prefkit.columns import COLUMNS, MESSAGES
-from prefkit.errors import DataError
-from prefkit.rules import BUILTIN, AnyRule, Rule, parse
+from prefkit.engines import Model
+from prefkit.errors import DataError, RecipeError
+from prefkit.recipe import Recipe
+from prefkit.rules import BUILTIN, AnyRule, Rule, judged, parse
 from prefkit.rules.answer import final_number
 
 Spelled = str | dict
@@ -44,15 +47,24 @@ EXAMPLES: dict[str, Spelled] = {
     "length": {"length": {"unit": "words", "at_most": 3}},
     "regex": {"regex": {"pattern": "h[aeiou]"}},
     "format": {"format": {"contains": ["a", "b"], "ends": "."}},
+    "structure": {"structure": {"has": ["list"], "tags": ["think"]}},
     "json-valid": {"json-valid": {"keys": {"a": "number"}}},
+    "json-schema": {"json-schema": {"schema": {"type": "object"}}},
     "exact-answer": {"exact-answer": {"marker": "A:"}},
     "math-answer": "math-answer",
+    "math-equal": "math-equal",
+    "unit-tests": {"unit-tests": {"allow_execution": True, "tests": ["assert f(1) == 2"]}},
     "toy-gold": "toy-gold",
 }
 
 
+if find_spec("jsonschema") is None:  # without prefkit[verify] its rule cannot even be read
+    EXAMPLES.pop("json-schema")
+READABLE = {rule.name for rule in BUILTIN} - ({"json-schema"} - set(EXAMPLES))
+
+
 def test_every_rule_keeps_its_spelling_and_survives_a_round_trip():
-    assert set(EXAMPLES) == {rule.name for rule in BUILTIN}
+    assert set(EXAMPLES) == READABLE
     for name, spelled in EXAMPLES.items():
         holder = Holder(rule=spelled)
         assert list(holder.model_dump(mode="json")["rule"]) == [name]
@@ -95,6 +107,47 @@ def test_a_wrong_rule_says_what_is_wrong(spelled, told):
 def test_a_rule_already_made_is_taken_as_it_is():
     rule = parse("length")
     assert parse(rule) is rule
+
+
+def test_a_setting_that_came_later_is_no_part_of_an_older_identity():
+    assert held("length").model_dump(mode="json") == {
+        "length": {"unit": "chars", "at_least": None, "at_most": None}
+    }
+
+
+def test_length_counts_tokens_of_the_tokenizer_that_is_named():
+    rule = {"length": {"unit": "tokens", "tokenizer": {"id": "prefkit/toy-policy"}, "at_most": 1000}}
+    assert scores(rule, "Dear Ann", "", None) == [1.0, 1.0, None]
+    plain = {"length": {"unit": "tokens", "tokenizer": {"id": "prefkit/toy-policy"}}}
+    short, long = scores(plain, "Dear Ann", "Dear Ann " * 10)
+    assert 0 < short < long
+    with pytest.raises(ValidationError, match="go together"):
+        held({"length": {"unit": "tokens"}})
+
+
+def test_a_recipe_names_the_tokenizer_as_it_names_models(tmp_path):
+    recipe = """
+        name: sized
+        models: { policy: { id: prefkit/toy-policy } }
+        data: [ { file: prompts.jsonl } ]
+        build:
+          - sample: { model: policy }
+          - score: { rule: { length: { unit: tokens, tokenizer: NAME } } }
+    """
+    path = tmp_path / "sized.yaml"
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "hi"}\n')
+    path.write_text(recipe.replace("NAME", "policy"))
+    assert Recipe.load(path).build[1].rule.tokenizer == Model(id="prefkit/toy-policy")
+    path.write_text(recipe.replace("NAME", "polcy"))
+    with pytest.raises(RecipeError, match="no model is called 'polcy'") as error:
+        Recipe.load(path)
+    assert "did you mean 'policy'" in str(error.value)
+
+
+def test_rows_that_a_plain_rule_cannot_judge_are_counted():
+    table = pa.table({"response": said("assistant", ["a", None]), "reference_answer": ["a", "a"]})
+    found = judged(held("exact-answer"), table)
+    assert (found.scores.to_pylist(), found.notes) == ([1.0, None], {"not-judged": 1})
 
 
 def test_length_counts_characters_not_bytes():

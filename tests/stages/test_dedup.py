@@ -1,5 +1,7 @@
 """The dedup stage: what counts as the same, and which of the same stays."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prefkit.columns import MESSAGES
+from prefkit.engines import Answers, Engines, Failure, Model
+from prefkit.engines.fake import FakeEngine
 from prefkit.errors import ContractError
+from prefkit.identity import canonical
 from prefkit.stages.dedup import Dedup
 from prefkit.testing import check_stage, run_stage
 
@@ -130,3 +135,126 @@ def test_one_row_and_no_row(make_responses):
     for stage in (Dedup(), Dedup(by="response"), Dedup(by="response", keep="best")):
         assert run_stage(stage, responses).table.num_rows == 1
         assert run_stage(stage, responses.slice(0, 0)).table.num_rows == 0
+
+
+# near-duplicates
+
+FOX = "the quick brown fox jumps over the lazy dog and runs away into the dark wood"
+FOXES = {
+    "p": [FOX, "Something else entirely.", FOX.replace("lazy", "old")],
+    "q": [FOX.upper() + "!", "What, something else!", "Something else entirely?"],
+}
+"""The third has 11 of 17 runs of three words in common with the first."""
+
+
+def near(**settings: object) -> Dedup:
+    return Dedup.model_validate({"kind": "minhash", "by": "response", "within": "dataset", "n": 3} | settings)
+
+
+def test_responses_of_much_the_same_words_go(make_responses):
+    responses = make_responses({"p": [1.0, 2.0, 3.0], "q": [1.0, 2.0, 3.0]}, FOXES)
+    assert check_stage(near(threshold=0.6), responses)["id"].to_pylist() == ["p0", "p1", "q1"]
+    assert check_stage(near(threshold=0.65), responses)["id"].to_pylist() == ["p0", "p1", "p2", "q1"]
+    apart = near(threshold=0.6, within="prompt")
+    assert check_stage(apart, responses)["id"].to_pylist() == ["p0", "p1", "q0", "q1", "q2"]
+    assert run_stage(near(), responses).notes == {"dropped/near-duplicate": 2}
+
+
+def test_of_what_is_nearly_the_same_the_best_stays(make_responses):
+    responses = make_responses({"p": [1.0, 2.0, 3.0], "q": [1.0, 2.0, 3.0]}, FOXES)
+    best = near(threshold=0.6, keep="best")
+    assert check_stage(best, responses)["id"].to_pylist() == ["p2", "q1", "q2"]
+    shuffled = responses.take([5, 3, 1, 0, 2, 4])
+    assert sorted(run_stage(best, shuffled).table["id"].to_pylist()) == ["p2", "q1", "q2"]
+
+
+def test_of_prompts_that_are_nearly_the_same_the_first_keeps_all_its_rows(make_responses):
+    responses = make_responses({"p": [1.0, 2.0], "q": [3.0, 4.0], "r": [5.0]})
+    prompt = turns(*[[("user", FOX)]] * 2, *[[("user", FOX + " now")]] * 2, [("user", "say bye")])
+    responses = responses.set_column(2, "prompt", prompt)
+    stage = Dedup(kind="minhash")
+    assert check_stage(stage, responses)["id"].to_pylist() == ["p0", "p1", "r0"]
+    tools = responses.append_column("tools", pa.array(["[]", "[]", None, None, None]))
+    assert check_stage(stage, tools)["id"].to_pylist() == ["p0", "p1", "q0", "q1", "r0"]
+
+
+def test_both_sides_of_a_pair_count_together(make_pairs):
+    pairs = make_pairs(chosen=[FOX, "no", FOX], rejected=["no", FOX, "yes"], prompt_id=["p"] * 3)
+    assert check_stage(near(by="pair", threshold=0.8), pairs)["id"].to_pylist() == ["r000", "r001"]
+    assert check_stage(near(by="pair", threshold=0.9), pairs).num_rows == 3
+
+
+def test_bands_may_be_set(make_responses):
+    table = make_responses({"p": [1.0, 1.0]}, {"p": [FOX, FOX.replace("quick", "slow")]})
+    assert len(run_stage(near(threshold=0.5, bands=60, rows=2), table).table) == 1
+    assert len(run_stage(near(threshold=0.5, bands=1, rows=60), table).table) == 2
+
+
+class Letters:
+    """Embeds a text by how often it has each letter, unless it says not to."""
+
+    def embed(self, model: Model, texts: Sequence[str]) -> Answers[tuple[float, ...]]:
+        for at, text in enumerate(texts):
+            counts = tuple(float(text.count(letter)) for letter in "abcdefghij")
+            yield at, Failure("no answer") if "fail" in text else counts
+
+    def version(self) -> str:
+        return "1"
+
+
+MODEL = Model(id="org/letters")
+
+
+def embedded(**settings: object) -> Dedup:
+    plain = {"kind": "embedding", "by": "response", "model": MODEL, "within": "dataset", "threshold": 0.9}
+    return Dedup.model_validate(plain | settings)
+
+
+def test_responses_that_point_the_same_way_go(make_responses):
+    texts = {"p": ["abc", "cab aabbcc", "abcd"], "q": ["hij", "abc", "abcdefgh"]}
+    responses = make_responses({"p": [1.0, 2.0, 3.0], "q": [1.0, 2.0, 3.0]}, texts)
+    engines = Engines({MODEL.served_as: Letters()})
+    close = check_stage(embedded(), responses, engines=engines)
+    assert close["id"].to_pylist() == ["p0", "p2", "q0", "q2"]
+    assert check_stage(embedded(threshold=0.86), responses, engines=engines).num_rows == 3
+    best = check_stage(embedded(keep="best"), responses, engines=engines)
+    assert best["id"].to_pylist() == ["p1", "p2", "q0", "q2"]
+    assert check_stage(embedded(within="prompt"), responses, engines=engines).num_rows == 5
+
+
+def test_what_has_no_embedding_fails_and_nothing_goes_for_it(make_responses):
+    responses = make_responses({"p": [1.0] * 4}, {"p": ["fail", "abc", "fail", "abc"]})
+    outcome = run_stage(embedded(), responses, engines=Engines({MODEL.served_as: Letters()}))
+    assert outcome.table["id"].to_pylist() == ["p1"]
+    assert [row["id"] for part in outcome.failed for row in part.to_pylist()] == ["p0", "p2"]
+    assert outcome.notes == {"dropped/near-duplicate": 1}
+    nothing = run_stage(embedded(), responses.take([0, 2]), engines=Engines({MODEL.served_as: Letters()}))
+    assert nothing.table.num_rows == 0
+
+
+def test_the_fake_engine_embeds_equal_texts_alike(make_pairs):
+    pairs = make_pairs(chosen=["a", "b", "a"], rejected=["x", "y", "x"], prompt_id=["p", "p", "q"])
+    engines = Engines({MODEL.served_as: FakeEngine()})
+    stage = embedded(by="pair", threshold=0.999)
+    assert check_stage(stage, pairs, engines=engines)["id"].to_pylist() == ["r000", "r001"]
+    assert stage.cost().calls == 2
+
+
+def test_each_kind_has_its_own_settings():
+    for given_settings, why in (
+        ({"threshold": 0.5}, "kind 'exact' has no threshold"),
+        ({"kind": "minhash", "model": MODEL}, "kind 'minhash' has no model"),
+        ({"kind": "embedding", "model": MODEL, "n": 3, "unit": "characters"}, "no n and no unit"),
+        ({"kind": "embedding"}, "needs a model"),
+        ({"kind": "minhash", "bands": 3}, "both bands and rows"),
+        ({"kind": "minhash", "threshold": 0}, "greater than 0"),
+    ):
+        with pytest.raises(ValidationError, match=why):
+            Dedup.model_validate(given_settings)
+
+
+def test_a_kind_does_not_know_of_the_settings_of_others():
+    assert canonical(Dedup()) == {"by": "prompt", "within": "prompt", "keep": "first", "score": "score"}
+    assert "model" not in canonical(near())
+    assert canonical(near())["kind"] == "minhash"
+    assert "bands" not in canonical(embedded())

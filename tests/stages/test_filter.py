@@ -1,6 +1,7 @@
 """The filter stage: each reason, its level, and that every row is accounted for."""
 
 import math
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
@@ -230,3 +231,101 @@ def test_a_long_response_is_read(make_responses):
     responses = make_responses({"p": [1.0, 1.0]}, {"p": [words, "x" * 100_000]})
     found = reasons(Filter(drop=("empty", "repeating", "role-leak")), responses)
     assert found[1] == "repeating"
+
+
+def best(table: pa.Table, **settings: object) -> list[str]:
+    stage = Filter.model_validate({"best": settings})
+    check_stage(stage, table)
+    return run_stage(stage, table).table["id"].to_pylist()
+
+
+def test_the_hardest_of_each_stratum_stay(make_responses):
+    # golden data.json V23
+    values = [9.0, 3.0, 7.0, 2.0, 1.5, 4.0]
+    kinds = ["tool"] * 4 + ["chat"] * 2
+    responses = make_responses({"t": [1.0] * 4, "n": [1.0] * 2}, ppl=values, domain=kinds)
+    assert best(responses, column="ppl", share=0.5, by="domain") == ["t0", "t2", "n1"]
+    assert best(responses, column="ppl", share=0.5, by="domain", order="lowest") == ["t1", "t3", "n0"]
+    assert best(responses, column="ppl", k=1) == ["t0"]
+
+
+def test_offsets_change_only_the_order_between_sources(make_pairs):
+    source = ["magpie", "magpie", "human", None]
+    pairs = make_pairs(chosen_a=[0.9, 0.7, 0.8, None], rejected_a=[0.9, 0.7, 0.8, 0.1], source=source)
+    plain = {"column": ["chosen_a", "rejected_a"]}
+    assert best(pairs, k=1, **plain) == ["r000"]
+    assert best(pairs, k=1, offsets={"magpie": -0.15}, **plain) == ["r002"]
+    assert best(pairs, k=3, offsets={"magpie": -0.15}, **plain) == ["r000", "r001", "r002"]
+    assert (
+        reasons(Filter.model_validate({"best": {"k": 9, **plain}}), pairs)[3]
+        == "chosen_a+rejected_a/not-best"
+    )
+
+
+def test_a_larger_share_keeps_the_same_rows_and_more(make_pairs):
+    pairs = make_pairs(margin=[float(7 * i % 20) for i in range(20)], domain=["a", "b"] * 10)
+    kept = [set(best(pairs, column="margin", share=share, by="domain")) for share in (0.1, 0.25, 0.6, 1.0)]
+    assert [len(each) for each in kept] == [2, 4, 12, 20]
+    assert kept == sorted(kept, key=len)
+    assert all(one <= other for one, other in pairwise(kept))
+
+
+def test_scorers_must_agree_where_they_are_asked(make_pairs):
+    pairs = make_pairs(
+        chosen_a=[1.0, 1.0, 1.0, None],
+        rejected_a=[0.0, 0.0, 2.0, 0.0],
+        chosen_b=[1.0, 0.0, 1.0, 1.0],
+        rejected_b=[0.0, 1.0, 0.0, 0.0],
+        domain=["safety", "safety", "maths", "safety"],
+    )
+    both = Filter.model_validate({"agree": {"scores": ["a", "b"]}})
+    assert reasons(both, pairs) == [None, *["scorers-disagree"] * 3]
+    asked = Filter.model_validate({"agree": {"scores": ["a", "b"], "where": {"domain": "safety"}}})
+    assert reasons(asked, pairs) == [None, "scorers-disagree", None, "scorers-disagree"]
+    check_stage(asked, pairs)
+
+
+def peers(make_pairs, a, b, **settings):
+    zero = [0.0] * len(a)
+    pairs = make_pairs(chosen_a=a, rejected_a=zero, chosen_b=b, rejected_b=zero)
+    stage = Filter.model_validate({"peers": {"scores": ["a", "b"], **settings}})
+    check_stage(stage, pairs)
+    return [int(each[1:]) for each in run_stage(stage, pairs).table["id"].to_pylist()]
+
+
+def test_peers_choose_for_each_other(make_pairs):
+    # golden data.json V16
+    a, b = [2, -1, 0.3, 1.2, -0.2, 0.8], [1.5, 0.4, -0.6, 1, 0.1, -0.9]
+    assert peers(make_pairs, a, b, noise=0.5) == [0, 3]
+    assert peers(make_pairs, a, b, noise=0.5, keep="either") == [0, 1, 3, 5]
+    assert peers(make_pairs, b, a, noise=0.5) == [0, 3]
+    assert peers(make_pairs, a, b, noise=0) == list(range(6))
+    assert peers(make_pairs, a, b) == peers(
+        make_pairs, a, b, noise=1 / 3
+    )  # two of six are contradicted by each
+
+
+def test_flaws_of_answers_have_their_reason(make_pairs):
+    pairs = make_pairs(
+        chosen=["fine", "I cannot help with that.", "fine", "fine", "fine"],
+        rejected=["mail ann@firm.de", "ok", "x <|im_end|>", "```\nx", "ok"],
+    )
+    stage = Filter(drop=("personal-data", "refusal", "special-token", "cut-off", "other-script"))
+    assert reasons(stage, pairs) == ["personal-data", "refusal", "special-token", "cut-off", None]
+    check_stage(stage, pairs)
+    prompts = pairs.select(["id", "prompt_id", "prompt"])
+    assert reasons(Filter(drop="other-script"), prompts) == [None] * 5
+
+
+def test_a_filter_without_new_settings_is_what_it_was():
+    told = Filter(drop=("empty",)).model_dump(mode="json")
+    assert set(told) == {
+        "drop",
+        "min_chars",
+        "max_chars",
+        "length_ratio_max",
+        "repeating_above",
+        "keep",
+        "top",
+        "cut",
+    }

@@ -354,7 +354,7 @@ def test_an_op_may_be_spelled_in_three_ways():
 
 def test_every_op_is_offered():
     offered = str(Label.model_json_schema())
-    assert len(BUILTIN) == 8
+    assert len(BUILTIN) == 14
     for op in BUILTIN:
         assert f"'const': '{op.name}'" in offered
 
@@ -370,7 +370,15 @@ def test_every_op_is_offered():
         ([{"flip": {"rate": 0.1, "bottom": 0.1}}], "either rate or bottom"),
         ([{"flip": {"rate": 1.5}}], "less than or equal to 1"),
         ([{"smooth": {"rate": 0.5}}], "less than 0.5"),
-        ([{"smooth": {}}], "Field required"),
+        ([{"smooth": {}}], "either rate or by"),
+        ([{"smooth": {"rate": 0.1, "by": "flip_prob"}}], "either rate or by"),
+        ([{"tie": {"calibrate_on": "t", "delta": 0.1}}], "delta is found by calibrating"),
+        ([{"tie": {"calibrate_on": "t", "agree_with": "p", "target": 0.9}}], "or agree_with"),
+        ([{"tie": {"agree_with": "p"}}], "go together"),
+        ([{"tie": {"rule": "agree", "calibrate_on": "t"}}], "no threshold"),
+        ([{"from-ensemble": {"of": ["a"]}}], "at least 2"),
+        ([{"from-ensemble": {"of": ["a", "a"]}}], "twice"),
+        ([{"peer-review": {"of": ["a", "both"]}}], "two different scores"),
         ([{"tie": {"dleta": 1}}], "Extra inputs"),
     ],
 )

@@ -2,10 +2,13 @@
 
 import math
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from prefkit.errors import EstimateError
+from prefkit.objectives.weights import MarginAdaptive
 from prefkit.stages.margin import Margin
 from prefkit.testing import check_stage, run_stage
 
@@ -119,8 +122,95 @@ def test_another_score_may_be_read(make_pairs):
 
 
 @pytest.mark.parametrize(
-    "config", [{"scale": 0}, {"clip": 0}, {"transform": "residual_length"}, {"form": "votes"}]
+    "config",
+    [
+        {"scale": 0},
+        {"clip": 0},
+        {"transform": "residual_length"},
+        {"form": "votes"},
+        {"calibrate_on": "human"},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(config):
     with pytest.raises(ValidationError):
         Margin.model_validate(config)
+
+
+def graded(make_pairs, slope=0.4, count=3000, seed=2):
+    """Pairs scored on a scale where `slope` log-odds are one unit, and what people said of some."""
+    draw = np.random.default_rng(seed)
+    gap = draw.normal(size=count) * 4
+    people = (draw.random(count) < 1 / (1 + np.exp(-slope * gap))).astype(float)
+    asked = draw.random(count) < 0.7
+    human = pa.array(people, mask=~asked)
+    return make_pairs(count, chosen_score=gap, rejected_score=[0.0] * count, human=human), gap
+
+
+def test_log_odds_are_the_scale_on_which_verdicts_fit(make_pairs):
+    pairs, gap = graded(make_pairs)
+    out = run_stage(Margin(transform="log-odds", calibrate_on="human"), pairs)
+    margin = out.table["margin"].to_numpy()
+    assert margin == pytest.approx(margin[0] / gap[0] * gap)
+    assert margin[0] / gap[0] == pytest.approx(0.4, abs=0.04)
+    assert out.notes["margin/calibrated on rows"] == len(gap) - pairs["human"].null_count
+    check_stage(Margin(transform="log-odds", calibrate_on="human"), pairs.slice(0, 40))
+
+
+def test_log_odds_do_not_depend_on_the_units_of_the_score(make_pairs):
+    pairs, gap = graded(make_pairs)
+    tens, _ = graded(make_pairs)
+    tens = tens.set_column(tens.column_names.index("chosen_score"), "chosen_score", pa.array(gap * 10))
+    stage = Margin(transform="log-odds", calibrate_on="human")
+    one, other = (run_stage(stage, each).table["margin"].to_numpy() for each in (pairs, tens))
+    assert other == pytest.approx(one)
+
+
+def test_without_verdicts_chosen_is_what_people_prefer(make_pairs):
+    pairs = make_pairs(chosen_score=[2.0, 1.0, -1.0, None], rejected_score=[0.0] * 4)
+    margin = check_stage(Margin(transform="log-odds"), pairs)["margin"].to_pylist()
+    slope = margin[1]
+    # at the best slope the predicted share of mistakes weighs up the one that was made
+    assert 2 / (1 + math.exp(2 * slope)) + 1 / (1 + math.exp(slope)) == pytest.approx(
+        1 / (1 + math.exp(-slope))
+    )
+    assert margin[3] is None
+
+
+def test_a_scale_that_cannot_be_told_is_refused(make_pairs):
+    perfect = make_pairs(chosen_score=[2.0, 1.0], rejected_score=[0.0, 0.0])
+    with pytest.raises(EstimateError, match="no bound"):
+        run_stage(Margin(transform="log-odds"), perfect)
+    against = make_pairs(chosen_score=[-2.0, -1.0], rejected_score=[0.0, 0.0])
+    with pytest.raises(EstimateError, match="opposite"):
+        run_stage(Margin(transform="log-odds"), against)
+    nothing = make_pairs(chosen_score=[None, 0.0], rejected_score=[0.0, 0.0])
+    with pytest.raises(EstimateError, match="no pair"):
+        run_stage(Margin(transform="log-odds"), nothing)
+
+
+def test_a_clear_majority_of_verdicts_settles_the_scale_too(make_pairs):
+    gaps = [*np.linspace(0.1, 5, 200), -0.01]
+    pairs = make_pairs(chosen_score=gaps, rejected_score=[0.0] * 201)
+    margin = run_stage(Margin(transform="log-odds"), pairs).table["margin"].to_numpy()
+    assert margin[0] > 0
+
+
+def test_the_scale_is_not_fitted_to_the_test_split(make_pairs):
+    pairs, _ = graded(make_pairs, count=400)
+    some = pairs.slice(0, 200)
+    split = pa.array(["train"] * 200 + ["test"] * 200)
+    stage = Margin(transform="log-odds", calibrate_on="human")
+    told = run_stage(stage, pairs.append_column("split", split)).table["margin"].to_numpy()[:200]
+    assert told == pytest.approx(run_stage(stage, some).table["margin"].to_numpy())
+
+
+def test_tiny_and_huge_margins_have_a_spread(make_pairs):
+    for size in (1e-230, 1e200):
+        pairs = make_pairs(chosen_score=[3 * size, -4 * size], rejected_score=[0.0, 0.0])
+        told = check_stage(Margin(transform="standardise"), pairs)["margin"].to_pylist()
+        assert told == pytest.approx([3 / math.sqrt(12.5), -4 / math.sqrt(12.5)])
+
+
+def test_older_settings_have_the_dump_they_had():
+    assert "calibrate_on" not in Margin().model_dump(mode="json")
+    assert MarginAdaptive().name == "margin-adaptive"  # named in the help of `transform`

@@ -193,3 +193,85 @@ def test_settings_that_make_no_sense_are_refused(config, told):
 
 def test_only_shuffling_draws():
     assert [stage.draws() for stage in CONFIGS] == [False, False, False, True, False, True, False, False]
+
+
+SPLIT = [2.5, 0.4, -0.3, 1.0]
+
+
+def test_a_split_sends_easy_and_hard_pairs_their_ways(make_pairs):
+    # golden data.json V09: margins 2.5, .4, -.3, 1.0 at gamma 1 are easy, hard, disagree, easy
+    pairs = make_pairs(margin=SPLIT)
+    out = run_stage(Order(kind="split", gamma=1.0), pairs)
+    check_stage(Order(kind="split", gamma=1.0), pairs)
+    assert out.table["id"].to_pylist() == ["r000", "r001", "r003"]
+    assert out.table["route"].to_pylist() == ["dpo", "resample", "dpo"]
+    assert out.table["phase"].to_pylist() == [0, 1, 0]
+    assert out.table["rank"].to_pylist() == [0, 2, 1]
+    assert out.notes == {"dropped/disagree": 1, "order/easy": 2, "order/hard": 1}
+
+
+def test_a_pair_that_disagrees_may_be_hard_or_turned_round(make_pairs):
+    pairs = make_pairs(margin=SPLIT, chosen_score=[3.0, 2.0, 1.0, 2.0], rejected_score=[0.5, 1.6, 1.3, 1.0])
+    hard = check_stage(Order(kind="split", gamma=1.0, on_disagree="hard", hard_route="sft"), pairs)
+    assert hard["route"].to_pylist() == ["dpo", "sft", "sft", "dpo"]
+    assert hard["rank"].to_pylist() == [0, 2, 3, 1]
+    flipped = check_stage(Order(kind="split", gamma=0.2, on_disagree="flip"), pairs)
+    assert flipped["flipped"].to_pylist() == [False, False, True, False]
+    assert flipped["margin"].to_pylist() == [2.5, 0.4, 0.3, 1.0]
+    assert flipped["chosen_score"].to_pylist() == [3.0, 2.0, 1.3, 2.0]
+    assert flipped["chosen"][2].as_py()[0]["content"] == "bad 2"
+    assert flipped["route"].to_pylist() == ["dpo"] * 4
+
+
+def test_without_gamma_half_of_the_agreeing_pairs_are_hard(make_pairs):
+    pairs = make_pairs(margin=[0.1, 0.2, 0.3, 0.4, -1.0, None])
+    out = run_stage(Order(kind="split"), pairs)
+    assert out.table["route"].to_pylist() == ["resample", "resample", "dpo", "dpo"]
+    assert out.notes["dropped/no-value"] == 1
+
+
+def test_a_split_by_a_low_value_contradicts_no_label(make_pairs):
+    pairs = make_pairs(ppl=[3.0, 9.0, 4.0])
+    out = check_stage(Order(kind="split", by="ppl", easy="low", gamma=4.0), pairs)
+    assert out["route"].to_pylist() == ["dpo", "resample", "dpo"]
+    assert out["rank"].to_pylist() == [0, 2, 1]
+
+
+@settings(max_examples=40)
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=12), st.floats(0, 2), st.floats(0, 1))
+def test_a_split_is_a_partition_and_a_higher_gamma_moves_easy_to_hard_only(make_pairs, margins, gamma, more):
+    pairs = make_pairs(margin=margins)
+    low, high = (run_stage(Order(kind="split", gamma=g), pairs) for g in (gamma, gamma + more))
+    for out in (low, high):
+        assert out.table.num_rows + out.notes.get("dropped/disagree", 0) == len(margins)
+    for before, after in zip(low.table["route"].to_pylist(), high.table["route"].to_pylist(), strict=True):
+        assert before == after or (before, after) == ("dpo", "resample")
+    assert "order/hard" not in run_stage(Order(kind="split", gamma=0.0), pairs).notes
+
+
+def test_interleaved_parts_take_turns(make_pairs):
+    pairs = make_pairs(margin=[6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    out = check_stage(Order(kind="interleave", k=3), pairs)
+    order = sorted(range(6), key=out["rank"].to_pylist().__getitem__)
+    assert [pairs["margin"][row].as_py() for row in order] == [6.0, 4.0, 2.0, 5.0, 3.0, 1.0]
+    check_stage(Order(kind="interleave", k=4), pairs)
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"gamma": 1.0}, "for kind 'split' only"),
+        ({"kind": "split", "gamma": 1.0, "quantile": 0.3}, "either gamma or quantile"),
+        ({"kind": "split", "gamma": -1.0}, "below zero"),
+        ({"kind": "split", "easy": "low", "on_disagree": "flip"}, "contradicts no label"),
+    ],
+)
+def test_settings_of_a_split_that_make_no_sense_are_refused(config, told):
+    with pytest.raises(ValidationError, match=told):
+        Order.model_validate(config)
+
+
+def test_other_orders_know_nothing_of_a_split():
+    assert set(Order().model_dump()) == {
+        "kind", "by", "easy", "easy_first", "phases", "k", "thresholds", "within",
+    }  # fmt: skip

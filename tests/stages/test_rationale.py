@@ -1,5 +1,7 @@
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prefkit.columns import MESSAGES
@@ -125,3 +127,88 @@ def test_the_toy_critic_writes_rationales_that_pass(make_pairs):
 def test_a_stage_without_kinds_is_refused():
     with pytest.raises(ValidationError):
         Rationale(model=MODEL, kinds=())
+
+
+def test_a_rationale_of_each_response_sees_it_alone(make_pairs):
+    made = engines('It says "good", in short.')
+    stage = Rationale(model=MODEL, kinds=("general", "specific"), about=("response",), retries=0)
+    out = run_stage(stage, make_pairs(1), engines=made)
+    (entries,) = out.table["rationales"].to_pylist()
+    assert [entry["kind"] for entry in entries] == ["chosen-general", "chosen-specific", "rejected-general"]
+    assert out.notes == {"rationale/quotes-nothing": 1}  # rejected does not say "good"
+    assert [entry["chosen_first"] for entry in entries] == [None] * 3
+    asked = [request.messages[0].content for request in made.serving["m"].asked]
+    assert ["good 0" in text for text in asked] == [True, True, False, False]
+    assert ["bad 0" in text for text in asked] == [False, False, True, True]
+    standings = ["better" if "\nStanding: better\n" in text else "worse" for text in asked]
+    assert standings == ["better", "better", "worse", "worse"]
+    assert all(
+        "Standing" not in entry["prompt_text"] and "good 0" in entry["prompt_text"] for entry in entries[:2]
+    )
+
+
+def test_rationales_of_pair_and_responses_stand_side_by_side(make_pairs):
+    stage = Rationale(model=MODEL, about=("response", "pair"), kinds=("general",))
+    out = check_stage(stage, make_pairs(5), engines=engines(GOOD.replace("Response 1", "It")))
+    kinds = [[entry["kind"] for entry in entries] for entries in out["rationales"].to_pylist()]
+    assert kinds == [["chosen-general", "rejected-general", "general"]] * 5
+    assert stage.cost().calls == 3
+
+
+def test_of_one_response_a_verdict_is_never_taken(make_pairs):
+    out = run_stage(
+        Rationale(model=MODEL, about=("response",), retries=0),
+        make_pairs(1),
+        engines=engines("Response 1 is better."),
+    )
+    assert out.notes == {"rationale/names-label": 2}
+
+
+def test_of_a_pair_a_verdict_is_taken_unless_strict(make_pairs):
+    answer = "Response 1 is better, as it is short."
+    for strict, found in ((False, 1), (True, 0)):
+        stage = Rationale(model=MODEL, strict=strict, retries=0)
+        out = run_stage(stage, make_pairs(1), engines=engines(answer)).table
+        assert len(out["rationales"].to_pylist()[0]) == found
+
+
+def test_settings_that_came_later_are_no_part_of_an_older_identity():
+    assert set(Rationale(model=MODEL).model_dump(mode="json")) == {
+        "model",
+        "kinds",
+        "max_tokens",
+        "temperature",
+        "retries",
+    }
+    full = Rationale(model=MODEL, about=("response",), strict=True)
+    assert Rationale.model_validate_json(full.model_dump_json()) == full
+
+
+def test_rationales_of_each_kind_draw_their_own_seeds(make_pairs):
+    made = engines("It helps.")
+    run_stage(Rationale(model=MODEL, about=("pair", "response")), make_pairs(3), engines=made)
+    seeds = [request.seed for request in made.serving["m"].asked]
+    assert len(seeds) == len(set(seeds)) == 9
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(
+    chosen=st.text(min_size=1, max_size=40),
+    rejected=st.text(min_size=1, max_size=40),
+    seed=st.integers(0, 99),
+)
+def test_swapping_the_sides_swaps_the_places_and_nothing_else(make_pairs, chosen, rejected, seed):
+    stage = Rationale(model=MODEL, retries=0)
+    asked = []
+    for one, other in ((chosen, rejected), (rejected, chosen)):
+        made = engines(GOOD)
+        run_stage(stage, make_pairs(chosen=[one], rejected=[other]), seed=seed, engines=made)
+        asked.append(made.serving["m"].asked[0].messages[0].content)
+    first, second = (text.partition("<response_1>")[2].partition("Better: ") for text in asked)
+    assert first[2][0] == second[2][0]  # the place is drawn for the pair, whoever is chosen
+    swapped = (
+        (f"\n{rejected}\n", f"\n{chosen}\n")
+        if first[0].startswith(f"\n{chosen}\n</response_1>")
+        else (f"\n{chosen}\n", f"\n{rejected}\n")
+    )
+    assert second[0].startswith(f"{swapped[0]}</response_1>")

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from prefkit.columns import COLUMNS, MESSAGES
-from prefkit.engines import Completion, Engines, Failure, Model
+from prefkit.engines import Completion, Engines, Failure, Model, filed
 from prefkit.engines.fake import FakeEngine
 from prefkit.rng import child_id, draw_seed
 from prefkit.stages.sample import Sample
@@ -82,7 +82,7 @@ def test_a_request_says_all_there_is_to_say(prompts):
     }
     run_stage(Sample(model=MODEL, n=2, **knobs), prompts.slice(1, 1), seed=9, engines=Engines({"m": engine}))
     first, second = engine.asked
-    assert first == (
+    assert filed(first) == (
         (("system", "be kind"), ("user", "two")),
         11,
         0.5,
@@ -154,3 +154,20 @@ def test_what_a_server_does_not_say_is_null(prompts):
 
 def test_a_row_costs_n_calls():
     assert Sample(model=MODEL, n=6, max_tokens=100).cost() == (6, 600, 6)
+
+
+def test_samples_may_be_asked_for_directions_around_one(prompts):
+    # golden data.json V20: five within 30 degrees
+    engine = Says(lambda request: text(request.messages[0].content))
+    around = {"aspects": ["a", "b"], "angle": 0.0}
+    stage = Sample.model_validate({"model": MODEL.model_dump(), "n": 5, "around": around})
+    out = run_stage(stage, prompts.slice(0, 1), engines=Engines({"m": engine})).table
+    assert [request.messages[0].role for request in engine.asked] == ["system"] * 5
+    said = [row[0]["content"].split("rating is ")[1] for row in out["response"].to_pylist()]
+    assert said == ["a*87 + b*-50.", "a*97 + b*-26.", "a*100 + b*0.", "a*97 + b*26.", "a*87 + b*50."]
+    assert [len(prompt) for prompt in out["prompt"].to_pylist()] == [1] * 5
+    check_stage(stage, prompts, engines=FAKE)
+
+
+def test_a_sample_without_directions_is_what_it_was():
+    assert "around" not in Sample(model=MODEL).model_dump()

@@ -57,7 +57,7 @@ def test_a_recipe_spells_the_column_as():
     "settings", [{}, {"rule": "length", "ratings": "mean"}, {"model": MODEL, "rule": "length"}]
 )
 def test_a_step_has_exactly_one_scorer(settings):
-    with pytest.raises(ValidationError, match="exactly one of model, rule and ratings"):
+    with pytest.raises(ValidationError, match="exactly one of model, rule, ratings, ensemble"):
         Score(**settings)
 
 
