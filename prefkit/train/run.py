@@ -38,7 +38,7 @@ from prefkit.train.ranks import Ranks, joined, shard
 from prefkit.train.report import Report, doubts, render, thin
 from prefkit.train.settings import TrainPlacement, TrainSettings
 from prefkit.train.trackers import track
-from prefkit.train.work import Work, make_work, open_model, split, unsharded
+from prefkit.train.work import Work, check_rows, make_work, open_model, split, unsharded
 
 if TYPE_CHECKING:
     import torch
@@ -78,6 +78,7 @@ def run(
 ) -> TrainResult:
     """Train and report. Raises TrainError, or EngineError if a model cannot be loaded."""
     settings.objective.check(pairs)
+    check_rows(pairs)
     asked = {"settings": canonical(settings), "pairs": digest(pairs), "model": identity(settings.model)}
     if settings.reference is not None:
         asked["reference"] = identity(settings.reference)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-__all__ = ["Parts", "Work", "make_work", "open_model", "split", "unsharded"]
+__all__ = ["Parts", "Work", "check_rows", "make_work", "open_model", "split", "unsharded"]
 
 
 class Work(NamedTuple):
@@ -128,6 +128,22 @@ def split(pairs: pa.Table) -> Parts:
     if "degree" in pairs.column_names:
         held_out = held_out.filter(pc.equal(held_out["degree"], 0))
     return Parts(pairs.filter(pc.invert(aside)), held_out)
+
+
+def check_rows(pairs: pa.Table) -> None:
+    """Raise TrainError if rows are meant for something else than learning which of two answers is better."""
+    for column, meant in (("route", ("dpo",)), ("pair_kind", ("response", "margin"))):
+        if column not in pairs.column_names:
+            continue
+        others = pairs[column].filter(
+            pc.invert(pc.is_in(pairs[column], pa.array([*meant, None], pa.string())))
+        )
+        if len(others):
+            what = f"{len(others)} of {pairs.num_rows} rows have {column} '{others[0]}', which is not for this training"
+            hint = (
+                f"keep the others: filter: {{ keep: {{ column: {column}, any_of: [{', '.join(meant)}] }} }}"
+            )
+            raise TrainError(what, where="train", hint=hint)
 
 
 def open_model(model: Model, placement: TrainPlacement, ranks: Ranks) -> Loaded:

@@ -113,6 +113,15 @@ def test_cut_pairs_are_counted_and_held_against_a_reference_that_saw_them_cut(
     assert dropped.report.notes["dropped/too-long"] + dropped.report.pairs == 16
 
 
+@pytest.mark.parametrize(("column", "value"), [("route", "sft"), ("pair_kind", "prompt")])
+def test_rows_that_are_meant_for_something_else_are_refused(
+    policy: Model, pairs: pa.Table, tmp_path: Path, column: str, value: str
+) -> None:
+    marked = pairs.append_column(column, pa.array([None] * (pairs.num_rows - 1) + [value], pa.string()))
+    with pytest.raises(TrainError, match=f"1 of {pairs.num_rows} rows have {column} '{value}'"):
+        train(TrainSettings(model=policy), marked, out=tmp_path / "out")
+
+
 def test_a_table_without_a_usable_pair_is_refused(policy: Model, pairs: pa.Table, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="no pair is left"):
         train(settings(policy, max_length=3), pairs, out=tmp_path)
