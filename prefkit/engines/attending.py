@@ -48,6 +48,7 @@ def _attend(
     attention_mask: "Tensor | None" = None,
     *,
     scaling: float | None = None,
+    position_bias: "Tensor | None" = None,
     **more: Any,
 ) -> "tuple[Tensor, None]":
     """Attend as the library does. Shapes: [R, H, 1, D], two [R, G, T, D] and bool [R, 1, 1, T] to [R, 1, H, D]."""
@@ -55,9 +56,10 @@ def _attend(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     rows, heads, new, size = query.shape
-    if new != 1 or attention_mask is None or attention_mask.dtype != torch.bool or more.get("position_bias"):
+    if new != 1 or attention_mask is None or attention_mask.dtype != torch.bool or position_bias is not None:
+        settings = {"scaling": scaling, "position_bias": position_bias, **more}
         found: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **more
+            module, query, key, value, attention_mask, **settings
         )
         return found
     groups = key.shape[1]

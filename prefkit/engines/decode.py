@@ -125,7 +125,9 @@ class _Crowd:
             - (waiting.get(length, 0) + len(self._fresh.get(length, ()))) / self._budget.most(length)
             for length in lengths
         }
-        held = sum(length * count for length, count in waiting.items())
+        held = sum(
+            length * len(under.state.mask) for length, unders in self._waiting.items() for under in unders
+        )
         if held > _MOST_WAITING * self._budget.tokens:
             return min(waiting, key=lambda length: (lack[length], -length))
         whole = [length for length in lengths if lack[length] <= 0]
@@ -160,15 +162,12 @@ class _Crowd:
         return _Under(rows, list(range(len(rows))), joined(shares))
 
     def keep(self, length: int, batch: _Under, going: Sequence[int]) -> None:
-        """Let the rows of a batch that go on wait, apart from those that are done unless nobody may take their places."""
+        """Let the rows of a batch that go on wait; in a state of their own if most of this one is of no use any more."""
         if not going:
             return
-        rows, at = [batch.rows[one] for one in going], [batch.at[one] for one in going]
-        is_alone = not self.is_left() and len(batch.state.mask) == self._budget.size(length, len(rows))
-        if len(rows) == len(batch.state.mask) or is_alone:
-            left = _Under(rows, at, batch.state)
-        else:
-            left = _Under(rows, list(range(len(rows))), joined([Share(batch.state, at)]))
+        left = _Under([batch.rows[one] for one in going], [batch.at[one] for one in going], batch.state)
+        if self.is_left() and 2 * len(going) < len(batch.state.mask):
+            left = _Under(left.rows, list(range(len(going))), joined([Share(batch.state, left.at)]))
         self._waiting.setdefault(length, []).append(left)
 
     def _started(self, length: int, most: int) -> list[int]:

@@ -7,7 +7,7 @@ the longer the rows, the larger the difference.
 A sliding window's layer stays the library's own: it holds no more than its window, and copies that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,8 +25,8 @@ class Part(NamedTuple):
     """Some rows of a cache."""
 
     cache: "Cache"
-    rows: "torch.Tensor"
-    """int64; a row may be taken more than once."""
+    rows: Sequence[int]
+    """A row may be taken more than once."""
 
 
 def can_split(cache: "Cache") -> bool:
@@ -46,31 +46,40 @@ def put_together(parts: Sequence[Part]) -> "Cache":
 
 def _layer(parts: Sequence[Part], at: int) -> "CacheLayerMixin":
     """Return layer `at` of the cache that is put together."""
-    import torch
-
     first = parts[0].cache.layers[at]
-    layers = [(part.cache.layers[at], part.rows) for part in parts]
+    keys = _rows([(part.cache.layers[at].keys, part.rows) for part in parts])
+    values = _rows([(part.cache.layers[at].values, part.rows) for part in parts])
     if not first.is_sliding:
-        return _growing_class()(
-            _rows([(layer.keys, rows) for layer, rows in layers]),
-            _rows([(layer.values, rows) for layer, rows in layers]),
-        )
+        return _growing_class()(keys, values)
     same = copy(first)  # it counts the tokens that have left the window
-    same.keys = torch.cat([layer.keys[rows] for layer, rows in layers])
-    same.values = torch.cat([layer.values[rows] for layer, rows in layers])
+    same.keys, same.values = keys, values
     return same
 
 
-def _rows(parts: "Sequence[tuple[torch.Tensor, torch.Tensor]]") -> "torch.Tensor":
+def _rows(parts: "Sequence[tuple[torch.Tensor, Sequence[int]]]") -> "torch.Tensor":
     """Return rows of [rows, heads, tokens, head size], in a tensor with room for more tokens."""
     held = parts[0][0]
     _, heads, used, size = held.shape
     room = held.new_empty(sum(len(rows) for _, rows in parts), heads, used + _GROWTH, size)
     start = 0
     for states, rows in parts:
-        room[start : start + len(rows), :, :used] = states[rows]
-        start += len(rows)
+        for first, count, step in _runs(rows):
+            # Slices, since an index would make a copy of its own before this one.
+            room[start : start + count, :, :used] = states[first : first + 1 + (count - 1) * step]
+            start += count
     return room[:, :, :used]
+
+
+def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield (first, count, step) of stretches of rows that follow each other, step 1, or are the same, step 0."""
+    at = 0
+    while at < len(rows):
+        step = int(at + 1 < len(rows) and rows[at + 1] == rows[at] + 1)
+        end = at + 1
+        while end < len(rows) and rows[end] == rows[end - 1] + step:
+            end += 1
+        yield rows[at], end - at, step
+        at = end
 
 
 @lru_cache(maxsize=1)

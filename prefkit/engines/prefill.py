@@ -111,8 +111,7 @@ def joined(shares: Sequence[Share]) -> State:
         torch.cat([share.state[part][rows] for share, rows in zip(shares, at, strict=True)])
         for part in range(3)
     )
-    parts = [Part(share.state.cache, rows) for share, rows in zip(shares, at, strict=True)]
-    return State(logits, mask, place, put_together(parts))
+    return State(logits, mask, place, put_together([Part(share.state.cache, share.rows) for share in shares]))
 
 
 def onward(

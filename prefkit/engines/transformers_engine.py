@@ -34,7 +34,7 @@ __all__ = ["TransformersEngine"]
 
 T = TypeVar("T")
 _CPU_TOKENS, _GPU_TOKENS = 16384, 65536
-_CPU_ROWS, _GPU_ROWS = 64, 256
+_CPU_ROWS, _GPU_ROWS = 32, 256
 _CPU_SCORED_TOKENS = 2048
 """A CPU is busy with that many already, and few rows have to be made up to fill the last batch of a length."""
 
