@@ -1,6 +1,6 @@
 """Catalogs: from the word in a recipe to the class, and nothing registered on import.
 
-Built-ins are explicit tuples. Plug-ins are entry points of other packages, listed without being imported and loaded
+Built-ins are explicit tables. Plug-ins are entry points of other packages, listed without being imported and loaded
 when a recipe names them. A built-in cannot be shadowed, and two packages that offer one name are an error that names
 both.
 """
@@ -8,20 +8,21 @@ both.
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prefkit.errors import PrefkitError
 
-__all__ = ["Catalog", "suggest"]
+__all__ = ["Catalog", "resolve", "suggest"]
 
 C = TypeVar("C")
 
 
 class Catalog(Generic[C]):
-    """Classes of one kind by the name recipes use."""
+    """Classes of one kind by the name recipes use. A built-in is a class, or `module:Class` to import when asked for."""
 
-    def __init__(self, kind: str, group: str, builtin: Mapping[str, type[C]]) -> None:
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, type[C] | str]) -> None:
         self.kind = kind
         self._group = group
         self._builtin = dict(builtin)
@@ -45,7 +46,8 @@ class Catalog(Generic[C]):
     def get(self, name: str) -> type[C]:
         """Return the class for a name. Raises PrefkitError with the nearest name as hint."""
         if name in self._builtin:
-            return self._builtin[name]
+            known = self._builtin[name]
+            return resolve(known) if isinstance(known, str) else known
         if name in self._plugins:
             loaded: type[C] = self._plugins[name].load()
             return loaded
@@ -55,6 +57,12 @@ class Catalog(Generic[C]):
     def origin(self, name: str) -> str:
         """Return which distribution a name comes from: `prefkit`, or `package version`."""
         return "prefkit" if name in self._builtin else _owner(self._plugins[name])
+
+
+def resolve(home: str) -> Any:
+    """Return what `module:Class` names."""
+    module, _, name = home.partition(":")
+    return getattr(import_module(module), name)
 
 
 def suggest(word: str, known: Sequence[str]) -> str:

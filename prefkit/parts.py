@@ -28,12 +28,12 @@ from prefkit.engines.spend import Tally
 from prefkit.manifest import Made, Part, Rows, Shard, Used
 from prefkit.shards import cut
 from prefkit.stage import Context, Stage
-from prefkit.stages import BUILTIN
+from prefkit.stages import HOMES
 from prefkit.store import Store
 
 __all__ = ["STAGES", "Task", "made_now", "make_part", "make_parts"]
 
-STAGES: Catalog[Stage] = Catalog("stage", "prefkit.stages", {stage.name: stage for stage in BUILTIN})
+STAGES: Catalog[Stage] = Catalog("stage", "prefkit.stages", HOMES)
 
 
 class Task(NamedTuple):

@@ -9,6 +9,7 @@ from pathlib import Path
 import prefkit
 from prefkit.rules import BUILTIN as RULES
 from prefkit.stages import BUILTIN as STAGES
+from prefkit.stages import HOMES
 
 ROOT = Path(prefkit.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -64,9 +65,21 @@ def test_nothing_unpickles_evaluates_or_trusts_remote_code():
 
 
 def imported_by(code: str) -> set[str]:
-    program = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    return {name.partition(".")[0] for name in modules_of(code)}
+
+
+def modules_of(code: str) -> set[str]:
+    program = f"import sys\n{code}\nprint(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(run.stdout.split())
+
+
+def test_a_recipe_imports_the_stages_it_names_and_no_other():
+    text = "name: r\nseed: 1\ndata: [{file: x.jsonl, columns: {prompt: p}}]\nbuild: [{dedup: {}}]\n"
+    code = f"from prefkit.recipe import Recipe\nRecipe.parse({text!r})"
+    assert len(HOMES) == len(STAGES) > 40
+    imported = {home.partition(":")[0] for home in HOMES.values()} & modules_of(code)
+    assert imported == {"prefkit.stages.dedup", "prefkit.stages.score"}, "training scores with the stage `score`"
 
 
 def test_importing_the_core_imports_nothing_heavy():

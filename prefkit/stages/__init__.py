@@ -1,90 +1,67 @@
-"""The built-in stages, as an explicit tuple. To add one: write its file, add it here."""
+"""The built-in stages, as an explicit table. To add one: write its file, add it here.
 
-from prefkit.stage import Stage
-from prefkit.stages.acquire import Acquire
-from prefkit.stages.analyse import Analyse
-from prefkit.stages.annotators import Annotators
-from prefkit.stages.balance import Balance
-from prefkit.stages.combine import Combine
-from prefkit.stages.condition import Condition
-from prefkit.stages.consistency import Consistency
-from prefkit.stages.constraints import Constraints
-from prefkit.stages.continue_ import Continue
-from prefkit.stages.corrupt import Corrupt
-from prefkit.stages.decontaminate import Decontaminate
-from prefkit.stages.dedup import Dedup
-from prefkit.stages.degree import Degree
-from prefkit.stages.difficulty import Difficulty
-from prefkit.stages.direction import Direction
-from prefkit.stages.filter import Filter
-from prefkit.stages.judge import Judge
-from prefkit.stages.label import Label
-from prefkit.stages.margin import Margin
-from prefkit.stages.mix import Mix
-from prefkit.stages.on_policy import OnPolicy
-from prefkit.stages.order import Order
-from prefkit.stages.pair import Pair
-from prefkit.stages.pass_rate import PassRate
-from prefkit.stages.personas import Personas
-from prefkit.stages.pool import Pool
-from prefkit.stages.rationale import Rationale
-from prefkit.stages.redact import Redact
-from prefkit.stages.reference import Reference
-from prefkit.stages.reference_answer import ReferenceAnswer
-from prefkit.stages.revise import Revise
-from prefkit.stages.sample import Sample
-from prefkit.stages.score import Score
-from prefkit.stages.select import Select
-from prefkit.stages.siblings import Siblings
-from prefkit.stages.spans import Spans
-from prefkit.stages.split import Split
-from prefkit.stages.teacher import Teacher
-from prefkit.stages.trace import Trace
-from prefkit.stages.weight import Weight
-from prefkit.stages.win_rate import WinRate
+The word of a recipe comes first, then where its class is. A class is imported when a recipe names it: importing all of
+them takes longer than many a build.
+"""
 
-__all__ = ["BUILTIN"]
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-BUILTIN: tuple[type[Stage], ...] = (
-    Sample,
-    Pool,
-    ReferenceAnswer,
-    Score,
-    Judge,
-    Combine,
-    Consistency,
-    PassRate,
-    WinRate,
-    Select,
-    Direction,
-    Continue,
-    Siblings,
-    Revise,
-    Corrupt,
-    Pair,
-    Annotators,
-    Personas,
-    Rationale,
-    Label,
-    Margin,
-    Weight,
-    Filter,
-    Redact,
-    Balance,
-    Acquire,
-    Analyse,
-    Dedup,
-    Decontaminate,
-    Mix,
-    OnPolicy,
-    Split,
-    Condition,
-    Constraints,
-    Difficulty,
-    Order,
-    Trace,
-    Degree,
-    Spans,
-    Reference,
-    Teacher,
-)
+from prefkit.catalog import resolve
+
+if TYPE_CHECKING:
+    from prefkit.stage import Stage
+
+    BUILTIN: tuple[type[Stage], ...]
+
+__all__ = ["BUILTIN", "HOMES"]
+
+HOMES: Mapping[str, str] = {
+    "sample": "prefkit.stages.sample:Sample",
+    "pool": "prefkit.stages.pool:Pool",
+    "reference-answer": "prefkit.stages.reference_answer:ReferenceAnswer",
+    "score": "prefkit.stages.score:Score",
+    "judge": "prefkit.stages.judge:Judge",
+    "combine": "prefkit.stages.combine:Combine",
+    "consistency": "prefkit.stages.consistency:Consistency",
+    "pass-rate": "prefkit.stages.pass_rate:PassRate",
+    "win-rate": "prefkit.stages.win_rate:WinRate",
+    "select": "prefkit.stages.select:Select",
+    "direction": "prefkit.stages.direction:Direction",
+    "continue": "prefkit.stages.continue_:Continue",
+    "siblings": "prefkit.stages.siblings:Siblings",
+    "revise": "prefkit.stages.revise:Revise",
+    "corrupt": "prefkit.stages.corrupt:Corrupt",
+    "pair": "prefkit.stages.pair:Pair",
+    "annotators": "prefkit.stages.annotators:Annotators",
+    "personas": "prefkit.stages.personas:Personas",
+    "rationale": "prefkit.stages.rationale:Rationale",
+    "label": "prefkit.stages.label:Label",
+    "margin": "prefkit.stages.margin:Margin",
+    "weight": "prefkit.stages.weight:Weight",
+    "filter": "prefkit.stages.filter:Filter",
+    "redact": "prefkit.stages.redact:Redact",
+    "balance": "prefkit.stages.balance:Balance",
+    "acquire": "prefkit.stages.acquire:Acquire",
+    "analyse": "prefkit.stages.analyse:Analyse",
+    "dedup": "prefkit.stages.dedup:Dedup",
+    "decontaminate": "prefkit.stages.decontaminate:Decontaminate",
+    "mix": "prefkit.stages.mix:Mix",
+    "on-policy": "prefkit.stages.on_policy:OnPolicy",
+    "split": "prefkit.stages.split:Split",
+    "condition": "prefkit.stages.condition:Condition",
+    "constraints": "prefkit.stages.constraints:Constraints",
+    "difficulty": "prefkit.stages.difficulty:Difficulty",
+    "order": "prefkit.stages.order:Order",
+    "trace": "prefkit.stages.trace:Trace",
+    "degree": "prefkit.stages.degree:Degree",
+    "spans": "prefkit.stages.spans:Spans",
+    "reference": "prefkit.stages.reference:Reference",
+    "teacher": "prefkit.stages.teacher:Teacher",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name != "BUILTIN":
+        raise AttributeError(f"module 'prefkit.stages' has no attribute '{name}'")
+    return tuple(resolve(home) for home in HOMES.values())
