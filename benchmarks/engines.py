@@ -96,7 +96,7 @@ def curator_side(data: Path, port: int) -> int:
 
 
 IMPORTS = {
-    "prefkit": ["prefkit.run", "prefkit.engines.http", "httpx2"],
+    "prefkit": ["prefkit.run", "prefkit.stages.sample", "prefkit.engines.http", "pandas"],
     "distilabel": ["distilabel.pipeline", "distilabel.steps.tasks", "distilabel.models"],
     "curator": ["bespokelabs.curator"],
 }
