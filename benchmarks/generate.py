@@ -216,6 +216,7 @@ def compare(options: argparse.Namespace) -> None:
         for _ in range(options.rounds):
             for side, mine in runs.items():
                 mine.append(run_apart(side, folder, options))
+                print(f"{side}: {mine[-1].tokens / mine[-1].seconds:,.0f}", file=sys.stderr, flush=True)
     kind = "one length" if options.even else "mixed lengths"
     print(f"{options.shape}, {options.prompts} prompts of {kind}, {SAMPLES} samples each")
     rates = {side: [one.tokens / one.seconds for one in mine] for side, mine in runs.items()}

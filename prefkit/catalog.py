@@ -55,8 +55,10 @@ class Catalog(Generic[C]):
         raise PrefkitError(f"no {self.kind} is called '{name}'", hint=hint)
 
     def origin(self, name: str) -> str:
-        """Return which distribution a name comes from: `prefkit`, or `package version`."""
-        return "prefkit" if name in self._builtin else _owner(self._plugins[name])
+        """Return which distribution a name comes from: `prefkit`, `package version`, or none (`unnamed`), as in a script."""
+        if name in self._builtin:
+            return "prefkit"
+        return _owner(self._plugins[name]) if name in self._plugins else "unnamed"
 
 
 def resolve(home: str) -> Any:

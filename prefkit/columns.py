@@ -39,6 +39,7 @@ I32 = pa.int32()
 I64 = pa.int64()
 BOOL = pa.bool_()
 
+SHARES = pa.list_(F64)
 MESSAGES = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
 RATINGS = pa.list_(pa.struct([("annotator", STRING), ("score", F64), ("comment", STRING)]))
 VOTES = pa.list_(
@@ -132,6 +133,7 @@ class Column(NamedTuple):
 _ANY = LEVELS
 _RESPONSE: tuple[Level, ...] = ("response",)
 _PAIR: tuple[Level, ...] = ("pair",)
+_SIDE: tuple[Level, ...] = ("response", "pair")
 
 _ALL = (
     # identity and prompt
@@ -172,21 +174,20 @@ _ALL = (
     Column("score", F64, _RESPONSE, "how good the response is; higher is better", "source, score, judge"),
     Column("score_std", F64, _RESPONSE, "spread of the score over raters or models", "score"),
     Column("ratings", RATINGS, _RESPONSE, "one score an annotator; higher is better", "source"),
-    Column("judgements", JUDGEMENTS, ("response", "pair"), "answers of judges as they came", "judge"),
+    Column("judgements", JUDGEMENTS, _SIDE, "answers of judges as they came", "judge"),
     Column("first_error", I32, _RESPONSE, "number of the first wrong step, from 1; 0 if none is", "judge"),
     Column("spans", SPANS, _RESPONSE, "marked characters of the response's last turn", "judge", "characters"),
-    Column("parent_id", STRING, _RESPONSE, "id of the response whose beginning it has", "continue"),
+    Column("parent_id", STRING, _RESPONSE, "id of the response whose beginning it has", "continue, tree"),
     Column(
         "prefix_end",
         I32,
-        ("response", "pair"),
-        "length of the beginning that is shared",
-        "continue, siblings",
-        "characters",
+        _SIDE,
+        "characters of the beginning that is shared",
+        "continue, siblings, tree, tree-pairs",
     ),
-    Column(
-        "step_index", I32, ("response", "pair"), "number of the step behind it, from 1", "continue, siblings"
-    ),
+    Column("step_index", I32, _SIDE, "number of the next step", "continue, siblings, tree, tree-pairs"),
+    Column("visits", I64, _RESPONSE, "how often a tree search came by", "tree"),
+    Column("q_value", F64, _RESPONSE, "what a tree search finds it worth; higher is better", "tree"),
     Column("pass_rate", F64, _RESPONSE, "share of the prompt's responses with a score of 1", "pass-rate"),
     # pair
     Column("chosen", MESSAGES, _PAIR, "the preferred response", "source, pair"),
@@ -207,10 +208,18 @@ _ALL = (
         "source, pair, judge",
     ),
     Column(
-        "p_chosen", F64, _PAIR, "graded preference: probability that chosen beats rejected", "label", "[0, 1]"
+        "p_chosen",
+        F64,
+        _PAIR,
+        "graded preference: probability that chosen beats rejected",
+        "label, groups",
+        "[0, 1]",
     ),
     Column("tie", BOOL, _PAIR, "whether the pair is too close to call", "label"),
     Column("flip_prob", F64, _PAIR, "belief that the row is mislabelled", "label", "[0, 1]"),
+    Column("next_judge", STRING, _PAIR, "whose vote would tell most", "label"),
+    Column("next_order", STRING, _PAIR, "the order that it should be asked in", "label"),
+    Column("next_gain", F64, _PAIR, "doubt that the vote is expected to remove", "label", "nats"),
     Column("flipped", BOOL, _PAIR, "whether `label` reversed the stored direction", "label"),
     Column("margin", F64, _PAIR, "by how much chosen is better", "source, label, margin"),
     Column("strength_std", F64, _PAIR, "how far members of an ensemble are apart in the margin", "label"),
@@ -278,6 +287,8 @@ _ALL = (
         "characters",
     ),
     Column("annotator", STRING, _PAIR, "who gave the row's label", "annotators, source"),
+    Column("group", STRING, _PAIR, "who prefers like its annotator: `a` is the largest group", "groups"),
+    Column("group_shares", SHARES, _PAIR, "how much of each group is in the row, `a` first", "groups"),
     Column("dimension", STRING, _PAIR, "what was asked: helpfulness, honesty", "source"),
     Column("pair_group", STRING, _PAIR, "the rows that are views of one pair", "trace, degree, source"),
     Column("trace_mode", STRING, _PAIR, "`trace` or `empty`: with its reasoning or without", "trace, source"),

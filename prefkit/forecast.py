@@ -182,11 +182,13 @@ def measured(store: Store, run: str) -> dict[tuple[str, str], Measured]:
     return found
 
 
-def left(stage: Stage, seed: int, before: Manifest, store: Store) -> list[Shard]:
-    """Return the shards of the input whose part does not stand."""
+def left(stage: Stage, seed: int, before: Manifest, store: Store, folder: Path = Path()) -> list[Shard]:
+    """Return the shards of the input whose part does not stand. Paths in settings are relative to `folder`."""
     if stage.scope() == "global":
         return list(before.shards)
-    parts = ((shard, store.part(stage_key(stage, seed, [shard.digest]))) for shard in before.shards)
+    parts = (
+        (shard, store.part(stage_key(stage, seed, [shard.digest], (), folder))) for shard in before.shards
+    )
     return [shard for shard, part in parts if part is None or part.rows.failed]
 
 
@@ -216,10 +218,12 @@ def head_of(recipe: Recipe) -> pa.Table | None:
     return pa.concat_tables([batch.table for batch in batches]) if batches else None
 
 
-def try_out(stage: Stage, table: pa.Table, seed: int, store: Store | None) -> Trial | None:
+def try_out(
+    stage: Stage, table: pa.Table, seed: int, store: Store | None, folder: Path = Path()
+) -> Trial | None:
     """Try a stage that takes each row on its own with remembered answers alone. None if that cannot be done.
 
-    Without a store nothing is looked up. Loads no model.
+    Without a store nothing is looked up. Paths in settings are relative to `folder`. Loads no model.
     """
     if stage.scope() != "map" or not table.num_rows or not set(stage.reads()) <= set(table.column_names):
         return None
@@ -228,7 +232,7 @@ def try_out(stage: Stage, table: pa.Table, seed: int, store: Store | None) -> Tr
         memo = Memo(Path() if store is None else store.root / "memo.sqlite", read_only=True)
         engine: Engine = Remembering(weighing, memo, spend, identity)
         engines = Engines({model.served_as: engine for model in models_in(stage)}, spend)
-        stage(table, Context(seed=seed, engines=engines))
+        stage(table, Context(seed=seed, engines=engines, folder=folder))
     except Exception:  # noqa: BLE001 - only an estimate; the build says what is wrong
         return None
     tally = Tally()

@@ -337,12 +337,13 @@ def _forecasts(
             continue
         calls, tokens, trial = step.calls, step.tokens or 0, None
         if manifest is not None and store is not None:
-            shards = left(stage, recipe.seed, manifest, store)
+            shards = left(stage, recipe.seed, manifest, store, recipe.folder)
             share = sum(shard.rows for shard in shards) / max(manifest.rows.kept, 1)
             calls, tokens = round(calls * share), round(tokens * share)
-            trial = try_out(stage, spread(store, shards), recipe.seed, store) if shards else None
+            tried = spread(store, shards) if shards else None
+            trial = try_out(stage, tried, recipe.seed, store, recipe.folder) if tried is not None else None
         elif (head := head_of(recipe)) is not None:
-            trial = try_out(stage, head, recipe.seed, None)
+            trial = try_out(stage, head, recipe.seed, None, recipe.folder)
         found = forecast(stage, calls, tokens, prices, known, trial)
         about = found._asdict()
         done.append(replace(step, tokens=about.pop("tokens_out"), **about))

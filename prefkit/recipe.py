@@ -50,7 +50,7 @@ class Origin:
 class Recipe(BaseModel):
     """What a dataset is made from, and how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
     """What the run is called in the store: letters, digits, `.`, `_` and `-`."""

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from prefkit.described import Described, meanings
 from prefkit.engines import Model
 from prefkit.objectives import PRESETS
 from prefkit.recipe import Recipe
@@ -28,7 +29,9 @@ _SPELLED = {"anyOf": [{"type": "string"}, {"type": "object", "maxProperties": 1}
 def recipe_schema(stages: Sequence[type[Stage]] = BUILTIN) -> dict[str, Any]:
     """Return the schema of recipes that may name these stages. The shipped one knows the built-in stages."""
     kinds: list[type[BaseModel]] = [Model, Source, TrainSettings, *stages]
-    found, shared = models_json_schema([(kind, "validation") for kind in kinds], ref_template=_REF)
+    found, shared = models_json_schema(
+        [(kind, "validation") for kind in kinds], ref_template=_REF, schema_generator=Described
+    )
     definitions = dict(shared["$defs"])
     names = {
         kind: str(found[kind, "validation"]["$ref"]).removeprefix(_REF.format(model="")) for kind in kinds
@@ -37,7 +40,7 @@ def recipe_schema(stages: Sequence[type[Stage]] = BUILTIN) -> dict[str, Any]:
     definitions[names[Model]] = _MODEL_NAME  # every reference from a setting
     definitions["Objective"] = _objective(definitions["Objective"])
     definitions["Extra"] = _SPELLED
-    head = Recipe.model_json_schema(ref_template=_REF)["properties"]
+    head = Recipe.model_json_schema(ref_template=_REF, schema_generator=Described)["properties"]
     properties = {name: _plain(head[name]) for name in _SINGLE}
     properties["models"] = _described("models", type="object", additionalProperties=_ref("model"))
     properties["data"] = _described("data", type="array", minItems=1, items=_ref(names[Source]))
@@ -84,7 +87,7 @@ def _objective(pieces: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _described(name: str, **rest: object) -> dict[str, Any]:
-    return {"description": Recipe.model_fields[name].description, **rest}
+    return {"description": meanings(Recipe)[name], **rest}
 
 
 def _ref(name: str) -> dict[str, str]:

@@ -112,7 +112,7 @@ def _divert(
 class Stage(BaseModel, ABC):
     """One step of a recipe: a frozen config that maps one Arrow table to another."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     name: ClassVar[str]
     """How recipes spell it."""

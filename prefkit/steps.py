@@ -12,7 +12,7 @@ from prefkit.engines import Engines, Spend
 from prefkit.engines.placement import Placement, open_engines
 from prefkit.errors import EngineError
 from prefkit.identity import canonical, digest_all
-from prefkit.keys import faked, stage_key
+from prefkit.keys import faked, models_in, stage_key
 from prefkit.manifest import Made, Manifest, Part, Rows, Shard, add_used
 from prefkit.parts import Task, made_now, make_parts
 from prefkit.recipe import Recipe
@@ -210,9 +210,9 @@ def _engines(step: Step, stage: Stage, missing: Sequence[Task]) -> Engines:
         return Engines()
     memo = step.store.root / "memo.sqlite"
     settings = step.settings
-    return open_engines(
-        step.recipe.models, settings.placement, memo, refresh=step.fresh, spend=settings.spend
-    )
+    # A recipe made in Python may give a stage a model that it does not name.
+    named = {**{model.served_as: model for model in models_in(stage)}, **step.recipe.models}
+    return open_engines(named, settings.placement, memo, refresh=step.fresh, spend=settings.spend)
 
 
 def _check_failures(step: Step, failed: int, total: int, part: Part) -> None:

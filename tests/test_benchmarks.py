@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -134,3 +135,104 @@ def test_the_benchmark_of_labels_runs() -> None:
     assert done.returncode == 0, done.stderr
     assert "tiny, full: 1,000 labels" in done.stdout
     assert "prefkit" in done.stdout
+
+
+def test_every_way_to_sample_writes_about_as_much(tmp_path: Path) -> None:
+    from generate import SAMPLES, SHAPES, SIDES, draw_prompts, measure, prepare
+
+    prepare(tmp_path, SHAPES["tiny"], even=True)
+    for side in SIDES:
+        found = measure(side, tmp_path, draw_prompts(2, even=True), 4)
+        assert 2 * SAMPLES * 3 <= found.tokens <= 2 * SAMPLES * 4, side
+        assert found.calls >= 4, side
+        assert 0 < found.outside < 1, side
+
+
+def test_what_engines_cost_is_told_for_each_kind_of_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from overhead import SHAPES, kinds_of_work, measure, tell, write_models
+
+    write_models(tmp_path, SHAPES["tiny"])
+    kinds = kinds_of_work(tmp_path, 8)
+    assert list(kinds) == ["generate", "log_probs", "rewards", "embed"]
+    for name, work in kinds.items():
+        assert {way() for way in work.ways.values()} == {8}, name
+        found = measure(work, 1)
+        assert all(run.inside > 0 for runs in found.values() for run in runs), name
+        tell(name, found, 8)
+    assert capsys.readouterr().out.count(" %") == 2 * len(kinds)
+
+
+def test_the_benchmark_of_near_duplicates_runs_and_finds_what_was_planted() -> None:
+    command = [sys.executable, str(BENCHMARKS / "dedup.py"), "--documents", "200"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "200 documents" in done.stdout
+    assert "wrongly dropped 0" in done.stdout
+
+
+def test_the_benchmark_of_noise_finds_a_fifth_where_judges_are_independent(
+    benchmarks: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+    from noise import SECOND, Set, measure
+
+    draw = np.random.default_rng(0)
+    label = draw.integers(0, 2, 1500) * SECOND
+    right = draw.random((5, 1500)) < 0.85
+    verdict = np.where(right, label, SECOND - label).ravel()
+    judge, pair = np.repeat(np.arange(5), 1500), np.tile(np.arange(1500), 5)
+    lead = (1 - verdict).reshape(5, 1500).sum(axis=0).astype(float)
+    order = np.full(7500, 2)
+    given = Set("drawn", label, np.arange(1500), lambda _: lead, pair, judge, order, verdict)
+    for op in ("noise", "from-judges, orders", "from-judges, dawid-skene"):
+        measure(given, op, 3)
+        cells = capsys.readouterr().out.split("|")
+        assert float(cells[6].split()[0]) == pytest.approx(0.2, abs=0.02)
+        curve = [float(cell) for cell in cells[8:14]]
+        assert curve[0] == pytest.approx(0.8, abs=0.02)
+        assert curve == sorted(curve)
+        assert curve[2] > curve[0] + 0.12
+
+
+def test_the_toy_experiments_go_on_where_they_were_cut(tmp_path: Path) -> None:
+    from toy_world import Size, read, run_all
+
+    out, size = tmp_path / "runs.jsonl", Size(prompts=8, answers=4, measured=3, epochs=0.1)
+    arms = ["residual of all pairs", "dawid-skene, soft"]
+    run_all([], [1], out, tmp_path / "work", size)
+    before = out.read_text()
+    run_all(arms, [1], out, tmp_path / "work", size)
+    assert out.read_text().startswith(before)
+    rows = read(out)
+    assert [row["arm"] for row in rows] == ["untrained", *arms]
+    assert all(0 <= row["gold"] <= 1 and row["seed"] == 1 for row in rows)
+    assert rows[-1]["pairs"] > 4
+
+
+def test_differences_between_arms_are_taken_within_seeds() -> None:
+    from toy_table import layout, tables
+
+    # The seeds lie .2 apart; what is left of the values below is .01, up and down: four squares over one degree.
+    laid = layout(np.array([[0.5, 0.7], [0.62, 0.78]]))
+    assert laid.half_width == pytest.approx(12.7062 * 0.02, rel=1e-4)
+    flat = {"untrained": 0.3, "random order": 0.5, "easy first": 0.52, "hard first": 0.48}
+    rows = [
+        {
+            "arm": arm,
+            "seed": seed,
+            "gold": gold + seed / 10,
+            "perfect": 0,
+            "characters": 9,
+            "pairs": 3,
+            "accuracy": 1,
+        }
+        for arm, gold in flat.items()
+        for seed in range(2)
+    ]
+    lines = list(tables(rows, {"curriculum": ("easy first", "random order", "hard first")}))
+    assert lines[0] == "### curriculum: 2 seeds"
+    assert any(
+        "| easy first | 3 | 1.000 | 0.570 " in line and "+0.020 (+0.020 to +0.020)" in line for line in lines
+    )

@@ -14,6 +14,7 @@ import typer
 from prefkit.cli import run
 from prefkit.cli.app import app
 from prefkit.columns import COLUMNS
+from prefkit.described import meanings
 from prefkit.objectives.extras import EXTRAS, PENALTIES
 from prefkit.objectives.heads import Heads
 from prefkit.objectives.labels import LABELS
@@ -165,9 +166,9 @@ def test_every_column_and_setting_says_what_it_is():
     for column in COLUMNS.values():
         assert column.meaning, column.name
         assert set(column.writer.split(", ")) <= writers, column.name
-    settings = [(stage.name, name, field) for stage in BUILTIN for name, field in stage.model_fields.items()]
+    settings = [(stage, name) for stage in BUILTIN for name in stage.model_fields]
     assert len(settings) > 50
-    assert [(stage, name) for stage, name, field in settings if not field.description] == []
+    assert [(stage.name, name) for stage, name in settings if not meanings(stage).get(name)] == []
 
 
 def test_every_link_to_a_file_of_the_repository_leads_somewhere():

@@ -95,6 +95,21 @@ def continued():
     return put(out, "score", pa.array([1.0] * out.num_rows))
 
 
+def searched():
+    stage = BY_NAME["tree"].model_validate(TREE)
+    out = run_stage(stage, prompts(), seed=3, engines=ENGINES).table
+    return put(out, "q_value", pa.array([0.1 * at for at in range(out.num_rows)]))
+
+
+def of_two_people():
+    made = pairs()
+    return put(made, "annotator", pa.array([("one", "two")[at % 2] for at in range(made.num_rows)]))
+
+
+def of_two_groups():
+    return put(of_two_people(), "group", pa.array([("a", "b")[at % 2] for at in range(pairs().num_rows)]))
+
+
 def of_one_person():
     made = put(pairs(), "annotator", pa.array(["someone"] * pairs().num_rows))
     return put(made, "prompt_id", pa.array([f"p{at}" for at in range(made.num_rows)]))
@@ -111,6 +126,7 @@ def twice_scored():
 
 
 BY_NAME = {stage.name: stage for stage in BUILTIN}
+TREE = {"model": MODEL, "judge": OTHER, "n": 3, "depth": 2, "max_tokens": 8, "separator": " "}
 CASES = {
     "sample": [(prompts, {"model": MODEL, "n": 3, "max_tokens": 8})],
     "reference-answer": [(responses, {"writer": "human", "marker": "A:"})],
@@ -179,6 +195,8 @@ CASES = {
     "consistency": [(twice_scored, {"of": ["score", "other"]})],
     "continue": [(faulty, {"model": MODEL, "n": 2})],
     "siblings": [(continued, {})],
+    "tree": [(prompts, TREE)],
+    "tree-pairs": [(searched, {}), (searched, {"rejected": "random"})],
     "revise": [(responses, {"model": MODEL, "max_edit_ratio": 1.0})],
     "corrupt": [(pairs, {"model": MODEL})],
     "condition": [
@@ -205,7 +223,13 @@ CASES = {
         (pairs, {"kind": "interleave", "k": 2}),
     ],
     "reference": [(pairs, {"model": MODEL}), (pairs, {"model": MODEL, "history": True})],
-    "annotators": [(pairs, {}), (pairs, {"ties": "keep"}), (pairs, {"kind": "only-vote"})],
+    "annotators": [
+        (pairs, {}),
+        (pairs, {"ties": "keep"}),
+        (pairs, {"kind": "only-vote"}),
+        (of_two_groups, {"kind": "each-group"}),
+    ],
+    "groups": [(of_two_people, {"of": ["score"]})],
     "spans": [
         (pairs, {"without": "drop"}),
         (pairs, {"kind": "sentence"}),

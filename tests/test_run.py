@@ -10,14 +10,21 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar, final
 
+import pyarrow as pa
 import pytest
 
+from prefkit.engines import Model
 from prefkit.engines.placement import Placement
 from prefkit.errors import EngineError, PrefkitError
 from prefkit.recipe import Recipe
 from prefkit.run import Event, Settings, build
+from prefkit.sources import Source
+from prefkit.stage import ANY, Flow, Kind, Stage
+from prefkit.stages.sample import Sample
 from prefkit.store import Store
+from prefkit.tables import put
 
 RECIPE = """
 name: small
@@ -306,3 +313,34 @@ def test_the_manifest_is_the_golden_one(path, store, golden):
     manifest["made"] = {**made, "python": "3", "prefkit": "0", "seconds": 0.0, "at": "then"}
     manifest["shards"] = [{**shard, "bytes": 0} for shard in manifest["shards"]]
     golden("manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+@final
+class Loud(Stage):
+    """A stage that no catalog knows."""
+
+    name: ClassVar[str] = "loud"
+    kind: ClassVar[Kind] = "map"
+    level: ClassVar[Flow] = ANY
+
+    def reads(self):
+        return {}
+
+    def writes(self):
+        return {"loud": pa.bool_()}
+
+    def apply(self, table, ctx):
+        return put(table, "loud", pa.array([True] * table.num_rows))
+
+
+def test_a_script_builds_with_a_stage_of_its_own(path, tmp_path):
+    recipe = Recipe(name="own", data=(Source(file="prompts.jsonl"),), build=(Loud(),), folder=tmp_path)
+    made = build(recipe, Store(tmp_path / "runs"))
+    assert made.table["loud"].to_pylist() == [True] * 40
+
+
+def test_a_script_may_give_a_stage_a_model_that_its_recipe_does_not_name(path, tmp_path):
+    sample = Sample(model=Model(id="prefkit/toy-policy"), n=1, max_tokens=4)
+    recipe = Recipe(name="own", data=(Source(file="prompts.jsonl"),), build=(sample,), folder=tmp_path)
+    on_fake = Settings(Placement(engines={"prefkit/toy-policy": "fake"}))
+    assert build(recipe, Store(tmp_path / "runs"), on_fake).table.num_rows == 40

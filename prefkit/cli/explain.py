@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from prefkit.catalog import suggest
 from prefkit.cli.out import print_json, show, table
+from prefkit.described import Described
 from prefkit.engines import Model
 from prefkit.errors import PrefkitError
 from prefkit.parts import STAGES
@@ -97,7 +98,7 @@ def _doc(kind: type[BaseModel]) -> str:
 
 
 def _settings(kind: type[BaseModel]) -> Iterator[dict[str, str]]:
-    schema = kind.model_json_schema()
+    schema = kind.model_json_schema(schema_generator=Described)
     yield from _rows(schema, schema.get("$defs", {}), "")
 
 

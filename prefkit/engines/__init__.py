@@ -40,6 +40,7 @@ __all__ = [
     "Rewards",
     "Soup",
     "Spend",
+    "Vocabularies",
     "filed",
     "in_order",
 ]
@@ -48,7 +49,7 @@ __all__ = [
 class Soup(BaseModel):
     """Weights to average with a model's own. Source: Soup-based Alignment Learning (SALSA, 2024)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     """Hub name or local folder: the same architecture and tokenizer, tuned from the same base."""
@@ -61,7 +62,7 @@ class Soup(BaseModel):
 class Model(BaseModel):
     """Which weights: a hub name or a local folder, and a revision. Part of a recipe's identity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     """Hub name, local folder, or one of the toy models `prefkit/toy-policy`, `prefkit/toy-reward`, `prefkit/toy-critic`."""
@@ -141,6 +142,8 @@ class LogProb(NamedTuple):
 
     logp: float
     tokens: int
+    prompt_tokens: int = 0
+    """Tokens of the prompt, where the engine is somebody else's and may count them."""
 
 
 class Candidates(NamedTuple):
@@ -165,14 +168,13 @@ def filed(value: object) -> object:
 
     So answers that were paid for before there were such fields are still found.
     """
-    if isinstance(value, Request) and not any(value[_FIRST_OF_REQUEST:]):
-        return value[:_FIRST_OF_REQUEST]
-    if isinstance(value, Completion) and value.tops is None:
-        return value[:_FIRST_OF_COMPLETION]
-    return value
+    if not isinstance(value, Request | Completion | LogProb):
+        return value
+    later = -_LATER[type(value)]
+    return value[:later] if value[later:] == tuple(value._field_defaults.values())[later:] else value
 
 
-_FIRST_OF_REQUEST, _FIRST_OF_COMPLETION = 8, 5
+_LATER: Mapping[type, int] = {Request: 2, Completion: 1, LogProb: 1}
 
 A = TypeVar("A")
 Answers = Iterator[tuple[int, A | Failure]]
@@ -225,7 +227,16 @@ class Fingerprints(Protocol):
 
 
 @runtime_checkable
-class NextTokens(Protocol):
+class Vocabularies(Protocol):
+    """Knows which tokens a model counts."""
+
+    def vocabulary(self, model: Model) -> str:
+        """Return a digest of the vocabulary and one of the chat template, joined by `/`."""
+        ...
+
+
+@runtime_checkable
+class NextTokens(Vocabularies, Protocol):
     """Says how likely a model finds tokens beside those of given text."""
 
     def next_tokens(
@@ -235,10 +246,6 @@ class NextTokens(Protocol):
 
         `wanted` is how many of the likeliest, in falling order; or, for each conversation, which ids: int32 [tokens, k].
         """
-        ...
-
-    def vocabulary(self, model: Model) -> str:
-        """Return a digest of the vocabulary and one of the chat template, joined by `/`."""
         ...
 
 
@@ -296,12 +303,17 @@ class Engines:
         self, model: Model, conversations: Sequence[Conversation], wanted: int | Sequence[np.ndarray]
     ) -> list[Candidates | Failure]:
         """Return candidates or a failure per conversation, in order; `wanted` as `NextTokens` has it."""
-        answers = self._teaching(model).next_tokens(model, conversations, wanted)
-        return in_order(answers, len(conversations))
+        engine = self._engine(model)
+        if not isinstance(engine, NextTokens):
+            raise _cannot(model, "give the likeliest next tokens")
+        return in_order(engine.next_tokens(model, conversations, wanted), len(conversations))
 
     def vocabulary(self, model: Model) -> str:
         """Return digests of a model's vocabulary and chat template, joined by `/`."""
-        return self._teaching(model).vocabulary(model)
+        engine = self._engine(model)
+        if not isinstance(engine, Vocabularies):
+            raise _cannot(model, "give the likeliest next tokens, nor say which it counts")
+        return engine.vocabulary(model)
 
     def fingerprint(self, model: Model) -> str:
         """Return the identity of a model's log-probs: its weights, tokenizer, chat template and number format."""
@@ -309,12 +321,6 @@ class Engines:
         if not isinstance(engine, Fingerprints):
             raise _cannot(model, "say what its log-probs depend on")
         return engine.fingerprint(model)
-
-    def _teaching(self, model: Model) -> NextTokens:
-        engine = self._engine(model)
-        if not isinstance(engine, NextTokens):
-            raise _cannot(model, "give the likeliest next tokens")
-        return engine
 
     def _engine(self, model: Model) -> Engine:
         if model.served_as not in self.serving:

@@ -33,8 +33,7 @@ class SentenceEmbeddings:
             positions = order[start : start + _BATCH]
             together = [texts[position] for position in positions]
             vectors = network.encode(together, batch_size=_BATCH, show_progress_bar=False)
-            for position, vector in zip(positions, vectors, strict=True):
-                yield position, tuple(float(value) for value in vector)
+            yield from zip(positions, map(tuple, vectors.tolist()), strict=True)
 
     def _open(self, model: Model) -> "SentenceTransformer":
         if model not in self._loaded:

@@ -1,7 +1,7 @@
-"""A client for any OpenAI-compatible chat server: vLLM, SGLang, TGI, llama.cpp, or a hosted one.
+"""A client for any OpenAI-compatible server: vLLM, SGLang, TGI, llama.cpp, or a hosted one.
 
 Many requests are under way at once, as many as the server bears, up to a bound. Each is tried again, with growing
-pauses and jitter, when the server is busy or broken or answers in a shape that no chat server should, and becomes a
+pauses and jitter, when the server is busy or broken or answers in a shape that no server should, and becomes a
 Failure when that does not help. A refused key, a wrong address and a server that never answers are an EngineError: no
 row can succeed. What comes back is checked and not trusted, since some servers ignore parts of a request without a word.
 
@@ -11,55 +11,145 @@ The key comes from the environment, goes into one header, and appears nowhere el
 import asyncio
 import re
 from base64 import b64encode
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urldefrag, urlsplit
 
-from prefkit.engines import Answers, Completion, Failure, Model, Request
+from prefkit.engines import Answers, Completion, Conversation, Failure, LogProb, Model, Request
 from prefkit.engines.http_answer import read_completion, retry_after
+from prefkit.engines.http_chat import Chat
 from prefkit.engines.http_pace import Pace, Patience
+from prefkit.engines.http_scored import HeadOutputs, PromptLogProbs, Vectors
 from prefkit.engines.http_talk import Known, Plain, Talk
 from prefkit.engines.http_wire import open_wire
 from prefkit.errors import EngineError
 
+if TYPE_CHECKING:
+    from prefkit.engines.http_reading import Reader
+
 __all__ = ["HttpEngine", "Patience", "key_for", "read_completion", "retry_after"]
 
+A = TypeVar("A")
+Q = TypeVar("Q")
 T = TypeVar("T")
 _KEY = "PREFKIT_API_KEY"
 
 
 class HttpEngine:
-    """Generates, over HTTP. `http://host:8000/v1#name` asks the server for the model it calls `name`."""
+    """Generates, LogProbs, Rewards and Embeds, over HTTP, as far as the server does.
+
+    `http://host:8000/v1#name` asks the server for the model it calls `name`. For log-probs and rewards, the model's id
+    has to lead to its tokenizer. No server tells what it computes in: `#name?dtype=bfloat16` does, and only then are its
+    log-probs taken for those of the same model in the same number format elsewhere, as in training.
+    """
 
     def __init__(
         self, url: str, key: str = "", concurrency: int = 32, patience: Patience | None = None
     ) -> None:
         """Connect to nothing yet. Raises EngineError for an address that is none, or a key that no header can hold."""
-        address, self._served = urldefrag(url)
-        parts = _split(address)
+        address, name = urldefrag(url)
+        self._served, _, self._dtype = name.partition("?dtype=")
+        self._parts = _split(address)
         if not (key.isascii() and key.isprintable()):
             raise EngineError(
                 "the key of a server has characters that no header can hold",
                 hint=f"set {_KEY} again, without line breaks",
             )
-        self._url = parts._replace(path=parts.path.rstrip("/") + "/chat/completions").geturl()
+        parts = self._parts
         self._shown = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
         self._headers, secrets = _authorization(parts, key)
         self._plain = Plain(tuple(_forms(secrets)))
         self._concurrency, self._patience = concurrency, patience or Patience()
         self._known = Known()
         self._talks: dict[Talk, asyncio.AbstractEventLoop] = {}
+        self._readers: dict[Model, Reader] = {}
 
     def generate(self, model: Model, requests: Sequence[Request]) -> Answers[Completion]:
         """Yield one completion per request, as they arrive. Closing the iterator ends what is under way."""
-        if not requests:
+        asked = list(enumerate(requests))
+        return self._ask(
+            model,
+            "/chat/completions",
+            asked,
+            lambda talk, name: Chat(talk, name, self._plain, self._known).answer,
+        )
+
+    def log_probs(self, model: Model, conversations: Sequence[Conversation]) -> Answers[LogProb]:
+        """Yield the log-prob of each response given its prompt, as they arrive."""
+        if not conversations:
+            return
+        texts = list(enumerate(self._reader(model).told(conversations)))
+        yield from ((at, text) for at, text in texts if isinstance(text, Failure))
+        asked = [(at, text) for at, text in texts if not isinstance(text, Failure)]
+        yield from self._ask(
+            model,
+            "/completions",
+            asked,
+            lambda talk, name: PromptLogProbs(talk, name, self._shown, self._known).answer,
+        )
+
+    def rewards(self, model: Model, conversations: Sequence[Conversation]) -> Answers[tuple[float, ...]]:
+        """Yield the raw outputs of the reward head, as they arrive."""
+        if not conversations:
+            return
+        texts = list(enumerate(self._reader(model).whole(conversations)))
+        yield from ((at, text) for at, text in texts if isinstance(text, Failure))
+        asked = [(at, text) for at, text in texts if not isinstance(text, Failure)]
+        yield from self._ask(
+            model,
+            "/../pooling",
+            asked,
+            lambda talk, name: HeadOutputs(talk, name, self._shown, self._known).answer,
+        )
+
+    def embed(self, model: Model, texts: Sequence[str]) -> Answers[tuple[float, ...]]:
+        """Yield one vector per text, as they arrive."""
+        asked = list(enumerate(texts))
+        return self._ask(model, "/embeddings", asked, lambda talk, name: Vectors(talk, name).answer)
+
+    def fingerprint(self, model: Model) -> str:
+        """Return the identity of the model's log-probs, in a number format that may be unknown."""
+        return self._reader(model).fingerprint(self._dtype)
+
+    def vocabulary(self, model: Model) -> str:
+        """Return digests of the vocabulary and of the chat template, joined by `/`."""
+        return self._reader(model).vocabulary()
+
+    def _reader(self, model: Model) -> "Reader":
+        from prefkit.engines.http_reading import Reader
+
+        if model not in self._readers:
+            self._readers[model] = Reader(model)
+        return self._readers[model]
+
+    def _ask(
+        self,
+        model: Model,
+        path: str,
+        asked: Sequence[tuple[int, Q]],
+        asking: Callable[[Talk, str], Callable[[Q], Awaitable[A | Failure]]],
+    ) -> Answers[A]:
+        if not asked:
             return iter(())
-        return _from_thread(lambda put: self._ask_all(self._served or model.id, requests, put))
+        name = self._served or model.id
+        return _from_thread(lambda put: self._ask_all(name, self._address(path), asked, asking, put))
+
+    def _address(self, path: str) -> str:
+        """Return the address of a path under that of the server; `/..` leaves its `/v1`."""
+        root = self._parts.path.rstrip("/")
+        if path.startswith("/.."):
+            root, path = root.removesuffix("/v1"), path.removeprefix("/..")
+        return self._parts._replace(path=root + path).geturl()
 
     async def _ask_all(
-        self, name: str, requests: Sequence[Request], put: Callable[[tuple[int, Completion | Failure]], None]
+        self,
+        name: str,
+        address: str,
+        asked: Sequence[tuple[int, Q]],
+        asking: Callable[[Talk, str], Callable[[Q], Awaitable[A | Failure]]],
+        put: Callable[[tuple[int, A | Failure]], None],
     ) -> None:
         headers = {
             **self._headers,
@@ -68,15 +158,15 @@ class HttpEngine:
             "Accept-Encoding": "identity",
             "User-Agent": "prefkit",
         }
-        wire = open_wire(self._url, headers)
+        wire = open_wire(address, headers)
         pace = Pace(self._concurrency, self._patience, self._known.limit)
         talk = Talk(wire, name, self._shown, self._patience, pace, self._plain, self._known)
         self._talks[talk] = asyncio.get_running_loop()
-        rest = iter(enumerate(requests))
+        rest, answer = iter(asked), asking(talk, name)
         try:
             async with asyncio.TaskGroup() as group:
-                workers = min(self._concurrency, len(requests))
-                tasks = [group.create_task(talk.work(rest, put)) for _ in range(workers)]
+                workers = min(self._concurrency, len(asked))
+                tasks = [group.create_task(talk.work(rest, answer, put)) for _ in range(workers)]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:

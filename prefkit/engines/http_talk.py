@@ -1,38 +1,28 @@
-"""A talk with one server: how a request is put, tried again, and put more simply to a server that refuses a field."""
+"""A talk with one server: how a question is put, tried again, and given up. What is asked is no business of it."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from json import loads
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic_core import to_json
 
-from prefkit.engines import Completion, Failure, Request
-from prefkit.engines.http_answer import (
-    is_flagged,
-    is_too_long,
-    is_unpaid,
-    read_completion,
-    read_json,
-    retry_after,
-    told,
-)
+from prefkit.engines import Failure
+from prefkit.engines.http_answer import is_flagged, is_too_long, is_unpaid, read_json, retry_after, told
 from prefkit.engines.http_pace import Pace, Patience
 from prefkit.engines.http_parse import Broken, Reply, TooMuch
-from prefkit.engines.http_wire import Unreachable, Wire
+from prefkit.engines.http_wire import Unreachable, Untrusted, Wire
 from prefkit.errors import EngineError
 
-__all__ = ["Enough", "Known", "Plain", "Talk"]
+__all__ = ["Enough", "Known", "Plain", "Question", "Refused", "Talk", "Way"]
 
+A = TypeVar("A")
+Q = TypeVar("Q")
 _BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529}
 _AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
 _REFUSED = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
 _SHOWN = 200
-_NEWER_LIMIT = "max_completion_tokens"
-_SCOUTED = 3
-"""Requests that are put in every way before a server is taken to refuse them for another reason."""
 
 
 class Enough(Exception):  # noqa: N818 - no error: it was asked for
@@ -48,6 +38,24 @@ class Way(NamedTuple):
     """Whether log-probs are asked for."""
 
 
+class Question(NamedTuple, Generic[A]):
+    """What a server is asked, and how its answer is read."""
+
+    payload: dict[str, Any]
+    read: Callable[[Any], A | Failure | None]
+    """From JSON values: an answer, why it has none, or None for what has not the shape of one."""
+    shape: str
+    """What the answer has to be, in words."""
+    hint: str = "end the address in /v1, and name the model as the server does: --engine NAME=http://host:8000/v1#model"
+    """What to do about a server that has no such path."""
+
+
+class Refused(NamedTuple):
+    """Why a server will not take a request as it is put."""
+
+    failure: Failure
+
+
 class Known:
     """What was found out about a server, kept from one shard to the next."""
 
@@ -59,6 +67,10 @@ class Known:
         self.token_field = "max_tokens"  # noqa: S105 - of text
         self.answers_as = ""
         self.limit = 0.0
+        self.tells_log_probs = False
+        """Whether it gave log-probs of what it was told."""
+        self.tells_raw_rewards = False
+        """Whether it was seen to leave the outputs of a reward head as they are."""
 
 
 class Plain(NamedTuple):
@@ -85,12 +97,6 @@ class _Again(NamedTuple):
     is_busy: bool = False
 
 
-class _Refused(NamedTuple):
-    """Why a server will not take a request as it is put."""
-
-    failure: Failure
-
-
 class Talk:
     """Answers requests, for one call of the engine."""
 
@@ -100,14 +106,16 @@ class Talk:
         """Talk to a server that calls the model `name`; `shown` is its address for people."""
         self._wire, self._name, self._shown = wire, name, shown
         self._patience, self._pace, self._plain, self._known = patience, pace, plain, known
-        self._scout = asyncio.Lock()
         self._answered = self._silences = 0
         self._is_over = False
         self._asking: set[asyncio.Task[None]] = set()
         self._sent: set[asyncio.Task[None]] = set()
 
     async def work(
-        self, rest: Iterator[tuple[int, Request]], put: Callable[[tuple[int, Completion | Failure]], None]
+        self,
+        rest: Iterator[tuple[int, Q]],
+        answer: Callable[[Q], Awaitable[A | Failure]],
+        put: Callable[[tuple[int, A | Failure]], None],
     ) -> EngineError | None:
         """Answer requests one after another until there are no more, or enough; return what stopped everything.
 
@@ -118,7 +126,7 @@ class Talk:
         self._asking.add(me)
         try:
             for position, request in rest:
-                put((position, await self.answer(request)))
+                put((position, await answer(request)))
         except Enough:
             pass
         except EngineError as error:
@@ -135,54 +143,13 @@ class Talk:
         for task in self._asking - self._sent:
             task.cancel()
 
-    async def answer(self, request: Request) -> Completion | Failure:
-        """Return the answer to a request. Raises EngineError where no request can be answered."""
-        wants = (bool(request.choices), request.top_logprobs > 0)
-        if not any(wants) or wants in self._known.ways:
-            outcome = await self._persist(request, self._known.ways.get(wants, Way("", False)))
-            return outcome.failure if isinstance(outcome, _Refused) else outcome
-        async with self._scout:
-            if wants not in self._known.ways:
-                return await self._find_way(request, wants)
-        return await self.answer(request)
-
-    async def _find_way(self, request: Request, wants: tuple[bool, bool]) -> Completion | Failure:
-        """Put a request in ever plainer ways until one is taken, and keep to that one.
-
-        A server that takes an unknown field without a word gives itself away by an answer that is none of the choices.
-        """
-        refused: Failure | None = None
-        for way in _ways(*wants):
-            outcome = await self._persist(request, way)
-            if isinstance(outcome, _Refused):
-                if outcome.failure.too_long:
-                    return outcome.failure
-                refused = refused or outcome.failure
-            elif isinstance(outcome, Failure):
-                return outcome
-            elif not way.choices or outcome.text.strip() in request.choices:
-                self._known.ways[wants] = way
-                return outcome
-        self._known.in_vain += 1
-        if self._known.in_vain >= _SCOUTED:
-            self._known.ways[wants] = _ways(*wants)[0]
-        return refused or Failure("the server takes the request in no way")
-
-    async def _persist(self, request: Request, way: Way) -> Completion | Failure | _Refused:
-        """Try until there is an answer, or patience is at its end."""
+    async def ask(self, question: Question[A]) -> A | Failure | Refused:
+        """Try until there is an answer, or patience is at its end. Raises EngineError where nothing can be answered."""
         answered, tried = self._answered, list[_Again]()
         failed = refused = 0
-        field, body = self._known.token_field, self._body(request, way)
+        body = to_json(question.payload)
         while failed < self._patience.attempts and refused < self._patience.refusals:
-            outcome = await self._try(body)
-            if (
-                isinstance(outcome, _Refused)
-                and _NEWER_LIMIT in outcome.failure.error
-                and field == "max_tokens"
-            ):
-                field = self._known.token_field = _NEWER_LIMIT
-                body = self._body(request, way)
-                continue
+            outcome = await self._try(body, question)
             if not isinstance(outcome, _Again):
                 return outcome
             tried.append(outcome)
@@ -208,7 +175,7 @@ class Talk:
             what = f"the server at {self._shown} answered none of {self._silences} requests within {self._patience.timeout:g} s"
             raise EngineError(what, hint="see whether it works; a slow one needs a longer timeout")
 
-    async def _try(self, body: bytes) -> Completion | Failure | _Refused | _Again:
+    async def _try(self, body: bytes, question: Question[A]) -> A | Failure | Refused | _Again:
         if self._is_over:
             raise Enough
         started, me = await self._pace.enter(), _this_task()
@@ -222,6 +189,12 @@ class Talk:
             return _Again("no answer in time")
         except Unreachable as error:
             return _Again(f"connection failed ({self._plain(str(error))})", is_unreachable=True)
+        except Untrusted as error:
+            what = f"the server at {self._shown} cannot be trusted: {error}"
+            hint = (
+                "mend the address; if the certificate is your own, name its authority: SSL_CERT_FILE=ca.pem"
+            )
+            raise EngineError(what, hint=hint) from None
         except TooMuch as error:
             return Failure(str(error))
         except Broken as error:
@@ -231,24 +204,22 @@ class Talk:
             self._pace.leave()
         if reply.status == HTTPStatus.OK:
             self._pace.answered(started)
-            return self._read(reply)
+            return self._read(reply, question)
         if reply.status in _BUSY:
             return self._busy(reply, started)
-        return self._other(reply)
+        return self._other(reply, question.hint)
 
-    def _read(self, reply: Reply) -> Completion | Failure | _Again:
+    def _read(self, reply: Reply, question: Question[A]) -> A | Failure | _Again:
         try:
             body = read_json(reply.body)
         except ValueError:
             return _Again("the answer is no valid JSON")
-        outcome = read_completion(body)
+        outcome = question.read(body)
         if outcome is None:
-            return _Again("the answer is no chat completion with one choice")
+            return _Again(f"the answer is no {question.shape}")
         self._answered += 1
         if isinstance(outcome, Failure):
             return Failure(self._plain(outcome.error))
-        if self._plain.are_in(outcome.text):
-            return Failure("the answer repeats the key")
         self._check_name(body.get("model"))
         return outcome
 
@@ -278,7 +249,7 @@ class Talk:
         self._pace.refused(started, wait)
         return _Again(f"the server answered with status {reply.status}", is_busy=True)
 
-    def _other(self, reply: Reply) -> Failure | _Refused | _Again:
+    def _other(self, reply: Reply, hint: str) -> Failure | Refused | _Again:
         status, said = reply.status, told(reply.body)
         if status in _AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return _Again(f"the server answered with status {status}")
@@ -287,53 +258,17 @@ class Talk:
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN} and not is_flagged(said):
             self._stop("refuses the key", status, said, "set PREFKIT_API_KEY in the environment")
         if status == HTTPStatus.NOT_FOUND or status < HTTPStatus.BAD_REQUEST:
-            hint = "end the address in /v1, and name the model as the server does: --engine NAME=http://host:8000/v1#model"
             self._stop("has no such model or path", status, said, hint)
         what = f"the server refuses the request (status {status}): {self._plain(said)}"
         failure = Failure(what, is_too_long(status, said))
-        return _Refused(failure) if status in _REFUSED else failure
+        return Refused(failure) if status in _REFUSED else failure
 
     def _stop(self, what: str, status: int, said: str, hint: str) -> None:
         told_so = f": {self._plain(said)}" if said else ""
         raise EngineError(f"the server at {self._shown} {what} (status {status}){told_so}", hint=hint)
-
-    def _body(self, request: Request, way: Way) -> bytes:
-        """Return the JSON to send. What is not part of the protocol everywhere is sent only where it says something."""
-        payload: dict[str, Any] = {
-            "model": self._name,
-            "messages": [{"role": role, "content": content or ""} for role, content in request.messages],
-            self._known.token_field: request.max_tokens,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "seed": request.seed,
-            "stream": False,
-        }
-        if request.top_k:
-            payload["top_k"] = request.top_k
-        if request.stop:
-            payload["stop"] = request.stop
-        if request.tools:
-            payload["tools"] = loads(request.tools)
-        if way.choices:
-            payload[way.choices] = _CHOICES[way.choices](request.choices)
-        if way.tops:
-            payload |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-        return to_json(payload)
 
 
 def _this_task() -> "asyncio.Task[None]":
     task = asyncio.current_task()
     assert task is not None
     return task
-
-
-_CHOICES: dict[str, Callable[[tuple[str, ...]], object]] = {
-    "structured_outputs": lambda choices: {"choice": choices},  # vLLM since 0.12
-    "guided_choice": list,  # vLLM before
-}
-
-
-def _ways(choices: bool, tops: bool) -> list[Way]:
-    """Return the ways to put a request, the one that asks for everything first."""
-    fields = [*_CHOICES, ""] if choices else [""]
-    return [Way(field, asked) for asked in ([True, False] if tops else [False]) for field in fields]

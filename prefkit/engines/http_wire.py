@@ -18,7 +18,7 @@ from prefkit.engines.http_parse import MOST_BYTES, Broken, Reading, Reply, TooMu
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["Unreachable", "Wire", "open_wire", "proxy_for"]
+__all__ = ["Unreachable", "Untrusted", "Wire", "open_wire", "proxy_for"]
 
 _CONNECT_SECONDS = 10.0
 _NEXT_ADDRESS_SECONDS = 0.25
@@ -29,11 +29,15 @@ class Unreachable(Exception):  # noqa: N818 - what is true of the server
     """No connection could be made. The text says why."""
 
 
+class Untrusted(Exception):  # noqa: N818 - what is true of the server
+    """Somebody answers who cannot prove to be the server. Nothing was sent. The text says why."""
+
+
 class Wire(Protocol):
     """Sends bodies to one address."""
 
     async def post(self, body: bytes) -> Reply:
-        """Return the reply to a JSON body. Raises Unreachable, Broken or TooMuch."""
+        """Return the reply to a JSON body. Raises Unreachable, Untrusted, Broken or TooMuch."""
         ...
 
     async def close(self) -> None:
@@ -107,6 +111,8 @@ class _Direct:
                     ssl=self._tls,
                     happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
                 )
+        except ssl.SSLCertVerificationError as error:
+            raise Untrusted(error.verify_message) from None
         except (OSError, UnicodeError) as error:
             reason = f"no connection within {_CONNECT_SECONDS:g} s" if limit.expired() else str(error)
             raise Unreachable(reason or type(error).__name__) from None
@@ -189,6 +195,13 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
+def _refused(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Return the refusal of a certificate that an error comes from, if it does."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 class _Proxied:
     """Through a proxy, by httpx2."""
 
@@ -212,6 +225,8 @@ class _Proxied:
             async with self._client.stream("POST", self._url, content=body) as response:
                 return await self._read(response)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+            if refused := _refused(error):
+                raise Untrusted(refused.verify_message) from None
             raise Unreachable(f"{type(error).__name__} on the way through the proxy") from None
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             raise Broken(f"the connection broke ({type(error).__name__})") from None

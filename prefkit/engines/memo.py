@@ -37,6 +37,7 @@ from prefkit.engines import (
     Request,
     Rewards,
     Spend,
+    Vocabularies,
     filed,
 )
 from prefkit.engines.spend import Tokens
@@ -123,7 +124,7 @@ def _took(answer: Completion) -> Tokens:
 
 _UNTOLD = Tokens(0, 0, told=False)
 _GENERATE = Method("generate", lambda value: _completion(*value), _took)
-_LOG_PROBS = Method("log-probs", lambda value: LogProb(*value), lambda answer: Tokens(answer.tokens, 0))
+_LOG_PROBS = Method("log-probs", lambda value: LogProb(*value), lambda answer: Tokens(sum(answer[1:]), 0))
 _REWARDS = Method("rewards", tuple, lambda _: _UNTOLD)
 _THINNED = Method("thinned-rewards", tuple, lambda _: _UNTOLD)
 _EMBED = Method("embed", tuple, lambda _: _UNTOLD)
@@ -140,15 +141,26 @@ class Remembering:
         identity: Callable[[Model], str],
         *,
         refresh: bool = False,
+        apart: str = "",
     ) -> None:
         """Wrap an engine.
 
         `identity` says under which name a model's answers are filed. With `refresh`, answers from before this object
-        was made are ignored and overwritten.
+        was made are ignored and overwritten. Answers `apart` are filed under that name too, and no others found.
         """
         self._engine, self._memo, self._spend, self._identity = engine, memo, spend, identity
-        self._refresh = refresh
+        self._refresh, self._apart = refresh, apart
         self._fresh: set[bytes] = set()
+
+    def afresh(self, name: str) -> "Remembering":
+        """Return the same engine with a memory of its own, which knows nothing of what this one was asked."""
+        engine, memo, spend, identity = self._engine, self._memo, self._spend, self._identity
+        return Remembering(engine, memo, spend, identity, refresh=self._refresh, apart=name)
+
+    def recalled(self, model: Model, requests: Sequence[Request]) -> list[bool]:
+        """Return which requests for text are answered from memory."""
+        known = self._find(keys := self._keys(model, _GENERATE, requests))
+        return [key in known for key in keys]
 
     def generate(self, model: Model, requests: Sequence[Request]) -> Answers[Completion]:
         """Yield one completion per request: remembered ones first."""
@@ -189,7 +201,9 @@ class Remembering:
 
         They are as large as the column they become, which a build keeps shard by shard.
         """
-        answers = self._teaching(model).next_tokens(model, conversations, wanted)
+        if not isinstance(self._engine, NextTokens):
+            raise _unable(model, "give the likeliest next tokens")
+        answers = self._engine.next_tokens(model, conversations, wanted)
         for at, answer in self._within_budget(model, answers, len(conversations)):
             if isinstance(answer, Failure):
                 self._spend.failed(model.served_as)
@@ -199,12 +213,9 @@ class Remembering:
 
     def vocabulary(self, model: Model) -> str:
         """Return digests of a model's vocabulary and chat template."""
-        return self._teaching(model).vocabulary(model)
-
-    def _teaching(self, model: Model) -> NextTokens:
-        if not isinstance(self._engine, NextTokens):
-            raise _unable(model, "give the likeliest next tokens")
-        return self._engine
+        if not isinstance(self._engine, Vocabularies):
+            raise _unable(model, "give the likeliest next tokens, nor say which it counts")
+        return self._engine.vocabulary(model)
 
     def fingerprint(self, model: Model) -> str:
         """Return the identity of the model's log-probs."""
@@ -220,13 +231,9 @@ class Remembering:
         ask: Callable[[Model, Sequence[Q]], Answers[A]],
         where: str = "",
     ) -> Answers[A]:
-        named = blake2b(to_json((self._identity(model), method.name, where)), digest_size=16)
         places: dict[bytes, list[int]] = {}
-        # A loop over requests: hashing has no vectorised form, 5 microseconds each.
-        for position, request in enumerate(asked):
-            hasher = named.copy()
-            hasher.update(_to_json(request))
-            places.setdefault(hasher.digest(), []).append(position)
+        for position, key in enumerate(self._keys(model, method, asked, where)):
+            places.setdefault(key, []).append(position)
         known = self._find(list(places))
         for key, text in known.items():
             answer = method.read(from_json(text))
@@ -249,6 +256,13 @@ class Remembering:
                 kept = self._keep(key, given, method)
             for position in places[key]:
                 yield position, kept
+
+    def _keys(self, model: Model, method: Method, asked: Sequence[Q], where: str = "") -> list[bytes]:
+        """Return under which key each answer is filed."""
+        named = (self._identity(model), method.name, where, *([self._apart] if self._apart else []))
+        head = to_json(named)
+        # A loop over requests: hashing has no vectorised form, 5 microseconds each.
+        return [blake2b(head + _to_json(request), digest_size=16).digest() for request in asked]
 
     def _within_budget(self, model: Model, answers: Answers[A], wanted: int) -> Answers[A]:
         """Yield an engine's answers as long as a budget allows, and time them.

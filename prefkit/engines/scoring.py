@@ -46,7 +46,8 @@ def response_logps(
             for part, logits in _logits(network, texts, shape, head_apart)
         ]
         sums = sums.index_add(0, rows, torch.cat(logps).double().cpu())
-    return [float(value) for value in sums]
+    found: list[float] = sums.tolist()
+    return found
 
 
 def next_token_logps(
@@ -102,7 +103,7 @@ def reward_outputs(
             logits = network(input_ids=padded.ids, attention_mask=padded.mask).logits.float().cpu()
     finally:
         config.pad_token_id = named
-    return [tuple(float(value) for value in row) for row in logits[: len(texts)]]
+    return [tuple(row) for row in logits[: len(texts)].tolist()]
 
 
 def can_split_head(network: "PreTrainedModel") -> bool:

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from prefkit.engines import Answers, Completion, Conversation, Failure, LogProb, Request
+from prefkit.engines.asked import too_long
 from prefkit.engines.chat import Prompt, encode_all, encode_prompts, encode_whole
 from prefkit.engines.vllm_open import Opened, breakdowns, first_line, refusals
 from prefkit.errors import EngineError
 
-__all__ = ["generate", "log_probs", "rewards"]
+__all__ = ["generate", "log_probs", "rewards", "without_padding"]
 
 _POOLED_AT_ONCE = 2048
 
@@ -41,7 +42,7 @@ def generate(opened: Opened, requests: Sequence[Request]) -> Answers[Completion]
         if isinstance(ids, Failure):
             yield position, ids
         elif len(ids) >= opened.context:
-            yield position, _too_long(len(ids), opened.context)
+            yield position, too_long(len(ids), opened.context)
         elif isinstance(params := _sampling(opened, request, opened.context - len(ids)), Failure):
             yield position, params
         else:
@@ -71,7 +72,7 @@ def log_probs(opened: Opened, conversations: Sequence[Conversation]) -> Answers[
             continue
         ids = text.prompt_ids + text.response_ids
         if len(ids) > opened.context:
-            yield position, _too_long(len(ids), opened.context)
+            yield position, too_long(len(ids), opened.context)
             continue
         sizes[position] = len(text.prompt_ids), len(text.response_ids)
         told = {"prompt_logprobs": 0, "logprobs": 0, "flat_logprobs": True, "detokenize": False}
@@ -94,9 +95,9 @@ def rewards(opened: Opened, conversations: Sequence[Conversation]) -> Answers[tu
         if isinstance(text, Failure):
             yield position, text
         elif len(text) > opened.context:
-            yield position, _too_long(len(text), opened.context)
+            yield position, too_long(len(text), opened.context)
         else:
-            asks.append(_Ask(position, _without_padding(text, opened.pad), None))
+            asks.append(_Ask(position, without_padding(text, opened.pad), None))
     for start in range(0, len(asks), _POOLED_AT_ONCE):
         some = asks[start : start + _POOLED_AT_ONCE]
         outputs = opened.llm.encode(
@@ -230,13 +231,9 @@ def _log_prob(output: Any, prompt: int, response: int) -> LogProb:
     return LogProb(float(sum(read) + output.outputs[0].cumulative_logprob), response)
 
 
-def _without_padding(ids: list[int], pad: int | None) -> list[int]:
+def without_padding(ids: list[int], pad: int | None) -> list[int]:
     """Cut padding tokens from the end: transformers pools at the last token that is none, vLLM at the last."""
     end = len(ids)
     while end > 1 and ids[end - 1] == pad:
         end -= 1
     return ids[:end]
-
-
-def _too_long(tokens: int, context: int) -> Failure:
-    return Failure(f"the text has {tokens} tokens, and the model reads at most {context}", too_long=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefkit.engines import Answers, Completion, Conversation, LogProb, Model, Request
 from prefkit.engines import vllm_ask as ask
-from prefkit.engines.chat import reference_fingerprint
+from prefkit.engines.chat import reference_fingerprint, vocabulary_fingerprint
 from prefkit.engines.vllm_open import Opened, Work, close_llm, dtype_of, open_llm, vllm_version
 from prefkit.engines.vllm_options import VllmOptions
 from prefkit.engines.weights import identity, load_tokenizer
@@ -34,7 +34,7 @@ _WORK: Mapping[str, Work] = {"rewards": "reward"}
 
 
 class VllmEngine:
-    """Generates, LogProbs and Rewards."""
+    """Generates, LogProbs and Rewards, and says which tokens a model counts."""
 
     def __init__(self, options: VllmOptions | None = None, device: str = "auto", dtype: str = "auto") -> None:
         """Load nothing yet. Raises EngineError where vLLM is not installed.
@@ -65,6 +65,10 @@ class VllmEngine:
         tokenizer, _ = load_tokenizer(model)
         dtype = dtype_of(model, self._device, self._dtype)
         return reference_fingerprint(tokenizer, identity(model), f"torch.{dtype}")
+
+    def vocabulary(self, model: Model) -> str:
+        """Return digests of the vocabulary and of the chat template, joined by `/`."""
+        return vocabulary_fingerprint(load_tokenizer(model)[0])
 
     def _ask(self, method: str, model: Model, items: Sequence[Any]) -> Answers[Any]:
         if not items:

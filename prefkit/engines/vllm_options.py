@@ -22,7 +22,7 @@ _HINT = "for instance --engine 'policy=vllm?tensor_parallel_size=2&gpu_memory_ut
 class VllmOptions(BaseModel):
     """Settings behind the question mark of `vllm?name=value&name=value`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data_parallel: Annotated[int, Field(ge=1)] = 1
     """Processes that share the work, each with the whole model on its own devices; 1 is this process."""

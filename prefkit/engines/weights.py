@@ -19,7 +19,7 @@ from prefkit.rng import child_id
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
     "CRITIC",
@@ -109,11 +109,10 @@ def load(model: Model, task: Task, device: "torch.device", dtype: str) -> Loaded
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise _not_loaded(model, folder, error) from error
     check_template(tokenizer, model.id)
-    config = network.config.get_text_config()
     told = network.generation_config.eos_token_id if task == "language" else None
     more = [] if told is None else [told] if isinstance(told, int) else list(told)
     ends = tuple(dict.fromkeys([*end_ids(tokenizer), *more]))
-    return Loaded(network, tokenizer, ends, config.to_dict().get("max_position_embeddings"))
+    return Loaded(network, tokenizer, ends, _context(network.config))
 
 
 def load_tokenizer(model: Model) -> tuple["PreTrainedTokenizerBase", int | None]:
@@ -136,8 +135,16 @@ def load_tokenizer(model: Model) -> tuple["PreTrainedTokenizerBase", int | None]
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise _not_loaded(model, folder, error) from error
     check_template(tokenizer, model.id)
-    context = config.get_text_config().to_dict().get("max_position_embeddings") if config else None
-    return tokenizer, context
+    return tokenizer, _context(config) if config else None
+
+
+def _context(config: "PretrainedConfig") -> int | None:
+    """Return how many tokens a model reads; None if its config does not say, as where positions have no bound."""
+    text = config.get_text_config()
+    # Configs write it under names of their own, as GPT-2's `n_positions`, which `attribute_map` resolves.
+    name = text.attribute_map.get("max_position_embeddings", "max_position_embeddings")
+    context: int | None = text.to_dict().get(name)
+    return context
 
 
 def _ingredients(soup: Model) -> tuple[Model, Model]:

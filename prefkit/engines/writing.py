@@ -105,7 +105,7 @@ class Writer(NamedTuple):
     """Token ids that end a turn, int64."""
 
     def write(self, drafts: Sequence[Draft], places: Sequence[int], state: State, most: int) -> State:
-        """Write up to `most` tokens into drafts that have equally many, and return where the batch then stands.
+        """Write up to `most` tokens into drafts, and return where the batch then stands.
 
         `places` says which row of the batch each draft is.
         """
@@ -194,9 +194,9 @@ def _plan(drafts: Sequence[Draft], places: Sequence[int], state: State, steps: i
     of_row = [drafts[0].row] * size
     for draft, place in zip(drafts, places, strict=True):
         of_row[place] = draft.row
-    start = len(drafts[0].ids)
     draws, forced = np.zeros((steps, size)), np.full((steps, size), _FREE)
     for draft, place in zip(drafts, places, strict=True):
+        start = len(draft.ids)  # its own: rows that meet are as long, and need not have written as much
         new = min(steps, draft.row.limit - start)
         if draft.row.forced:
             forced[:new, place] = draft.row.forced[start : start + new]

@@ -21,6 +21,7 @@ __all__ = [
     "unanimity",
     "unanimous_margin",
     "variance_between",
+    "variance_of_cells",
 ]
 
 _HALVINGS = 60
@@ -89,19 +90,30 @@ def variance_between(wins: np.ndarray, total: np.ndarray, strength: float = 10.0
     Source: U-statistics, derived here.
     """
     wins, total = np.asarray(wins, np.float64), np.asarray(total, np.float64)
-    speaks, twice = total > 0, total > 1
-    people, repeats = speaks.sum(axis=0), twice.sum(axis=0)
-    share = np.where(speaks, wins / np.where(speaks, total, 1.0), 0.0)
-    square = np.where(twice, wins * (wins - 1) / np.where(twice, total * (total - 1), 1.0), 0.0)
+    person, pair = np.nonzero(total > 0)
+    return variance_of_cells(pair, wins[person, pair], total[person, pair], total.shape[1], strength)
+
+
+def variance_of_cells(
+    pair: np.ndarray, wins: np.ndarray, total: np.ndarray, pairs: int, strength: float = 10.0
+) -> np.ndarray:
+    """Return what `variance_between` does, from one entry for each person and pair with a judgement. Shapes: [entries]."""
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        return np.bincount(pair, values, pairs)
+
+    twice, share = total > 1, wins / total
+    people, repeats = np.bincount(pair, minlength=pairs), sums(twice)
     able = (repeats > 1) & (people > 1)
     if not able.any():
         raise EstimateError("on no pair have two people two judgements, so their variance cannot be told")
-    both = share.sum(axis=0) ** 2 - (share**2).sum(axis=0)
-    found = square.sum(axis=0) / np.maximum(repeats, 1) - both / np.maximum(people * (people - 1), 1)
+    square = sums(np.where(twice, wins * (wins - 1) / np.where(twice, total * (total - 1), 1.0), 0.0))
+    both = sums(share) ** 2 - sums(share**2)
+    found = square / np.maximum(repeats, 1) - both / np.maximum(people * (people - 1), 1)
     weight = np.where(able, repeats, 0.0)
     mean = float((weight * np.where(able, found, 0.0)).sum() / weight.sum())
     shrunk = (weight * np.where(able, found, mean) + strength * mean) / (weight + strength)
-    p = share.sum(axis=0) / np.maximum(people, 1)
+    p = sums(share) / np.maximum(people, 1)
     clipped: np.ndarray = np.clip(shrunk, 0.0, p * (1 - p))
     return clipped
 

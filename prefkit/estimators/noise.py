@@ -17,12 +17,14 @@ from prefkit.errors import EstimateError
 from prefkit.estimators.preference import logistic
 
 __all__ = [
+    "Calibration",
     "Noise",
     "Rate",
     "belief",
     "confidence",
     "fit_noise",
     "moving_average",
+    "rate_error",
     "rate_from_votes",
 ]
 
@@ -57,6 +59,15 @@ class Rate(NamedTuple):
 
     rate: float
     error: float
+
+
+class Calibration(NamedTuple):
+    """What a scale of beliefs was found on. Both are float64 [pairs]."""
+
+    margin: np.ndarray
+    """What the scale multiplies; positive for the recorded label."""
+    verdict: np.ndarray
+    """P(the recorded label is right), NaN where nobody was asked."""
 
 
 def belief(cost: np.ndarray, cost_reversed: np.ndarray) -> np.ndarray:
@@ -141,12 +152,41 @@ def fit_noise(
     )
 
 
-def rate_from_votes(left: np.ndarray, right: np.ndarray) -> Rate:
+def rate_error(
+    p: np.ndarray,
+    reliability: np.ndarray,
+    annotator: np.ndarray,
+    cluster: np.ndarray,
+    calibration: Calibration | None = None,
+) -> float:
+    """Return the standard error of the share of wrong labels where those of a cluster are not independent.
+
+    Shapes: all [pairs]; `reliability` is of each label's annotator, `annotator` and `cluster` are integers from 0.
+    With `calibration`, p = logistic(scale * margin), and that the scale was found on few labels counts too.
+    Source: the sandwich of two estimating equations, of the scale and of the reliabilities; derived here.
+    """
+    pull = (2 * p - 1) / np.maximum(1 - p + reliability * (2 * p - 1), 1e-300)
+    count = np.bincount(annotator)
+    weight = (count / len(p) / np.maximum(np.bincount(annotator, pull**2), 1e-300))[annotator]
+    influence = weight * pull
+    if calibration is not None:
+        margin, verdict = calibration.margin, calibration.verdict
+        # Of the belief: its derivative by the scale, and how a label's pull follows it.
+        moves = p * (1 - p) * margin
+        pulled = float((weight * moves / np.maximum(1 - p + reliability * (2 * p - 1), 1e-300) ** 2).sum())
+        asked = np.isfinite(verdict)
+        missed = np.where(asked, (np.where(asked, verdict, 0.0) - p) * margin, 0.0)
+        influence = influence + pulled * missed / max(float((moves * margin)[asked].sum()), 1e-300)
+    return float(np.sqrt(np.square(np.bincount(cluster, influence)).sum()))
+
+
+def rate_from_votes(left: np.ndarray, right: np.ndarray, cluster: np.ndarray | None = None) -> Rate:
     """Return the share of wrong votes from how often votes on the same pair differ, with its standard error.
 
     Shapes: `left` and `right` [pairs], votes for either side; ties are left out. Every pair of votes on a pair is a
     comparison; pairs of texts with one vote say nothing. If votes differ by chance e, two of them do so with probability
     d = 2 e (1 - e), so e = (1 - sqrt(1 - 2 d)) / 2; the error is that of the mean d over pairs, by the delta method.
+    Pairs of one `cluster` (integers from 0, [pairs]) are not taken for independent.
     Holds for votes that are wrong independently, with one rate, less than half the time.
     Raises: EstimateError if no pair has two votes, or if votes agree no more than by chance.
     Source: derived here.
@@ -162,7 +202,8 @@ def rate_from_votes(left: np.ndarray, right: np.ndarray) -> Rate:
     d = float(weight @ differ)
     if d >= 0.5:
         raise EstimateError(f"two votes on a pair differ {d:.0%} of the time, no less than by chance")
-    spread = float(np.sqrt(np.square(weight * (differ - d)).sum()))
+    together = np.arange(len(left)) if cluster is None else np.asarray(cluster, np.int64)
+    spread = float(np.sqrt(np.square(np.bincount(together[there], weight * (differ - d))).sum()))
     root = float(np.sqrt(1 - 2 * d))
     return Rate((1 - root) / 2, spread / (2 * root))
 

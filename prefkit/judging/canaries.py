@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from prefkit.judging.tasks import Ask, Outcome, Side
 
-__all__ = ["KINDS", "Canary", "copy_of", "expected", "grade", "plant"]
+__all__ = ["KINDS", "Canary", "Kind", "copy_of", "expected", "grade", "plant"]
 
 Kind = Literal["identical", "swapped", "truncated", "padded", "wrong-fact"]
 KINDS: tuple[Kind, ...] = ("identical", "swapped", "truncated", "padded", "wrong-fact")

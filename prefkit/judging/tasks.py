@@ -7,10 +7,12 @@ pair that is stored the other way round asks for the same two answers.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from prefkit import rng
 from prefkit.engines import Completion, Engines, Failure, Message, Model, Request
+from prefkit.engines.recall import recalled
 from prefkit.judging import verdicts
 from prefkit.judging.verdicts import Reading
 from prefkit.judging.wording import Wording, asked, fence, marked
@@ -107,20 +109,17 @@ class Outcome(NamedTuple):
     """Why the engine gave no answer."""
 
 
-def put_to(terms: Terms, asks: Sequence[Ask], engines: Engines) -> list[Outcome]:
-    """Return what the judge says to each ask, asking again up to `retries` times for what cannot be read."""
-    outcomes = [Outcome(ask) for ask in asks]
-    waiting = list(range(len(asks)))
-    for attempt in range(1 + terms.retries):
-        requests = [_request(terms, asks[at], attempt) for at in waiting]
-        answers = engines.generate(terms.model, requests) if requests else []
-        again = []
-        for at, answer in zip(waiting, answers, strict=True):
-            outcomes[at] = _heard(terms, outcomes[at], answer)
-            if outcomes[at].value is None and outcomes[at].error is None:
-                again.append(at)
-        waiting = again
-    return outcomes
+def put_to(terms: Terms, asks: Sequence[Ask], engines: Engines, *, must_read: bool = False) -> list[Outcome]:
+    """Return what the judge says to each ask, asking again up to `retries` times for what cannot be read.
+
+    With `must_read`, an ask whose answers are all remembered from an earlier build, and none of which can be read, is
+    put once more as often, each time with another seed and mark: the row that it failed is not bound to fail for ever.
+    """
+
+    def heard(outcome: Outcome, answer: Completion) -> Outcome:
+        return _heard(terms, outcome, answer)
+
+    return _put(terms, asks, engines, partial(_request, terms), heard, must_read=must_read)
 
 
 def consequences(terms: Terms, asks: Sequence[Ask], engines: Engines, seed: int) -> list[Outcome]:
@@ -128,25 +127,47 @@ def consequences(terms: Terms, asks: Sequence[Ask], engines: Engines, seed: int)
 
     Source: RLHS (2025), the simulated outcome that a hindsight judge is shown; without chat turns.
     """
+
+    def heard(outcome: Outcome, answer: Completion) -> Outcome:
+        text = verdicts.without_thoughts(answer.text).strip()
+        tried = Attempt(answer, None if text else "empty")
+        return outcome._replace(value=text or None, attempts=(*outcome.attempts, tried))
+
+    def request(ask: Ask, attempt: int) -> Request:
+        return _what_follows(terms, ask, attempt, seed)
+
+    return _put(terms, asks, engines, request, heard, must_read=True)
+
+
+def _put(
+    terms: Terms,
+    asks: Sequence[Ask],
+    engines: Engines,
+    request: Callable[[Ask, int], Request],
+    heard: Callable[[Outcome, Completion], Outcome],
+    *,
+    must_read: bool,
+) -> list[Outcome]:
+    """Put asks in rounds of `1 + retries` attempts: one, and with `must_read` as many as are remembered, and one."""
     outcomes = [Outcome(ask) for ask in asks]
-    waiting = list(range(len(asks)))
-    for attempt in range(1 + terms.retries):
-        requests = [_what_follows(terms, asks[at], attempt, seed) for at in waiting]
-        answers = engines.generate(terms.model, requests) if requests else []
-        for at, answer in zip(waiting, answers, strict=True):
+    waiting, asked, attempt = list(range(len(asks))), set[int](), 0
+    while waiting:
+        requests = [request(asks[at], attempt) for at in waiting]
+        known = recalled(engines, terms.model, requests) if must_read else [False] * len(waiting)
+        asked.update(at for at, is_known in zip(waiting, known, strict=True) if not is_known)
+        for at, answer in zip(waiting, engines.generate(terms.model, requests), strict=True):
             if isinstance(answer, Failure):
                 outcomes[at] = outcomes[at]._replace(error=answer.error)
-                continue
-            text = verdicts.without_thoughts(answer.text).strip()
-            tried = Attempt(answer, None if text else "empty")
-            outcomes[at] = outcomes[at]._replace(value=text or None, attempts=(*outcomes[at].attempts, tried))
+            else:
+                outcomes[at] = heard(outcomes[at], answer)
+        attempt += 1
         waiting = [at for at in waiting if outcomes[at].value is None and outcomes[at].error is None]
+        if attempt % (1 + terms.retries) == 0:
+            waiting = [at for at in waiting if at not in asked]
     return outcomes
 
 
-def _heard(terms: Terms, outcome: Outcome, answer: Completion | Failure) -> Outcome:
-    if isinstance(answer, Failure):
-        return outcome._replace(error=answer.error)
+def _heard(terms: Terms, outcome: Outcome, answer: Completion) -> Outcome:
     reading = _reading(terms, outcome.ask, answer)
     attempts = (*outcome.attempts, Attempt(answer, reading.flaw))
     odds = verdicts.odds(answer.tops, _labels(terms)) if terms.is_token and reading.flaw is None else None

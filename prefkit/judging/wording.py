@@ -31,18 +31,20 @@ _MARK_DIGITS = 12
 
 @final
 class Wording(BaseModel):
-    """A template or rubric: the name of one that prefkit ships, or a text of the recipe's own."""
+    """A template or rubric: the name of one that prefkit ships, or a text or file of the recipe's own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str | None = None
     """One that is shipped: `judge.pairwise.v1`. A changed text has a new version, so the name is its identity."""
     text: str | None = None
-    """The words themselves. A file is read once, and its words take its place: where it lies means nothing."""
+    """The words themselves."""
+    file: str | None = None
+    """A text file with the words, relative to the recipe. What it says is part of the key of a step that uses it."""
 
     @model_validator(mode="after")
-    def _is_one_of_both(self) -> Self:
-        if (self.name is None) == (self.text is None):
+    def _is_one(self) -> Self:
+        if [self.name, self.text, self.file].count(None) != 2:
             raise ValueError("give one of name, text and file")
         if self.name is not None:
             template(self.name)
@@ -53,9 +55,24 @@ class Wording(BaseModel):
         plain: dict[str, Any] = dump(self)
         return {key: value for key, value in plain.items() if value is not None}
 
+    def read(self, folder: Path) -> Self:
+        """Return the wording with the words of its file in the file's place. Raises ContractError if it has none."""
+        if self.file is None:
+            return self
+        path = folder / self.file
+        try:
+            return type(self)(text=path.read_text(encoding="utf-8").removesuffix("\n"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = str(error.strerror).lower() if isinstance(error, OSError) else "it is not UTF-8"
+            what = f"the template '{path.name}' cannot be read: {reason}"
+            hint = "give a text file, relative to the recipe, or the words as {text: ...}"
+            raise ContractError(what, where=str(path), hint=hint) from error
+
     @property
     def words(self) -> str:
-        """The words."""
+        """The words. Those of a file have to be `read` first."""
+        if self.file is not None:
+            raise ContractError(f"the template '{self.file}' is not read yet", hint="call read(folder) first")
         return template(self.name) if self.name is not None else self.text or ""
 
     @property
@@ -66,22 +83,12 @@ class Wording(BaseModel):
         return f"text:{blake2b(self.words.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
 
 
-def _read(value: Any) -> Any:
-    """Read a wording as recipes spell it: a shipped one's name, `{text: ...}` or `{file: judge.txt}`."""
-    if isinstance(value, str):
-        return {"name": value}
-    if isinstance(value, Mapping) and set(value) == {"file"}:
-        path = Path(str(value["file"]))
-        try:
-            return {"text": path.read_text(encoding="utf-8").removesuffix("\n")}
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            what = f"the template '{path.name}' cannot be read: {(reason or str(error)).lower()}"
-            raise ContractError(what, hint="give a text file, or the words as {text: ...}") from error
-    return value
+def _named(value: Any) -> Any:
+    """Read a wording as recipes spell it: a shipped one's name alone, or `{text: ...}`, or `{file: judge.txt}`."""
+    return {"name": value} if isinstance(value, str) else value
 
 
-AnyWording = Annotated[Wording, BeforeValidator(_read, json_schema_input_type=str | dict[str, str])]
+AnyWording = Annotated[Wording, BeforeValidator(_named, json_schema_input_type=str | dict[str, str])]
 
 
 def check_places(words: str, needed: Sequence[str]) -> None:

@@ -231,7 +231,7 @@ def watch_rows(work: Work, asks: Mapping[int, Ask], own: Mapping[int, float], fo
 
 def _heard(work: Work, asks: Sequence[Ask], found: Found) -> list[Outcome]:
     """Put asks to the judge, count what its answers say of it, and note which groups have failed."""
-    outcomes = put_to(work.terms, asks, work.engines)
+    outcomes = put_to(work.terms, asks, work.engines, must_read=work.must_read)
     for outcome in outcomes:
         flaws = [attempt.flaw for attempt in outcome.attempts if attempt.flaw is not None]
         found.notes.update(f"flaw/{flaw}" for flaw in flaws)

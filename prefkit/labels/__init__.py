@@ -4,8 +4,11 @@ from prefkit.labels.anchor import Anchor
 from prefkit.labels.direction import Flip, Orient
 from prefkit.labels.ensemble import FromEnsemble, PeerReview, Uncertainty
 from prefkit.labels.judges import FromJudges
+from prefkit.labels.noise import Noise
 from prefkit.labels.op import Op
+from prefkit.labels.people import FromPeople
 from prefkit.labels.probability import Consistency, Denoise, FromScores, FromVotes, Smooth, Visits
+from prefkit.labels.strengths import FromStrengths
 from prefkit.labels.ties import Tie
 
 __all__ = [
@@ -16,8 +19,11 @@ __all__ = [
     "Flip",
     "FromEnsemble",
     "FromJudges",
+    "FromPeople",
     "FromScores",
+    "FromStrengths",
     "FromVotes",
+    "Noise",
     "Op",
     "Orient",
     "PeerReview",
@@ -31,12 +37,15 @@ BUILTIN: tuple[type[Op], ...] = (
     FromScores,
     FromVotes,
     FromJudges,
+    FromPeople,
+    FromStrengths,
     FromEnsemble,
     Visits,
     Consistency,
     Smooth,
     Denoise,
     Uncertainty,
+    Noise,
     Tie,
     Anchor,
     PeerReview,

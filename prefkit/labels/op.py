@@ -32,7 +32,7 @@ class World:
 class Op(BaseModel, ABC):
     """One step of a label stage."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
     """How recipes spell it."""

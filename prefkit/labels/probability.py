@@ -7,6 +7,7 @@ import pyarrow as pa
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from prefkit.columns import Columns, types
+from prefkit.estimators.counting import majority
 from prefkit.estimators.members import visit_label
 from prefkit.estimators.preference import denoise, logistic, smooth, vote_share
 from prefkit.gaps import reads_scores, score_gaps
@@ -47,8 +48,9 @@ class FromVotes(Op):
 
     name: ClassVar[str] = "from-votes"
 
-    use: Literal["winner", "p"] = "winner"
-    """`winner`: the share of verdicts for chosen, ties counting half. `p`: the mean of the votes' own probabilities."""
+    use: Literal["winner", "p", "majority"] = "winner"
+    """`winner`: the share of verdicts for chosen, ties counting half. `p`: the mean of the votes' own probabilities.
+    `majority`: 1, 0, or one half where neither side has more."""
     pseudo: NonNegativeFloat = 0.0
     """With `winner`: votes made up for either side, so that one vote does not make a certainty. Try 0.5."""
 
@@ -62,6 +64,9 @@ class FromVotes(Op):
         votes = tally(table["votes"])
         if self.use == "p":
             return put(table, "p_chosen", nullable(votes.mean_p))
+        if self.use == "majority":
+            leads = majority(votes.wins, votes.losses, votes.ties)
+            return put(table, "p_chosen", nullable((1 + leads) / 2))
         return put(table, "p_chosen", nullable(vote_share(votes.wins, votes.ties, votes.losses, self.pseudo)))
 
 

@@ -96,7 +96,7 @@ class Objective(BaseModel):
     Beside a preset stand its own parameters, and pieces that take the place of its pieces.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mask: Annotated[Mask, BeforeValidator(lambda value: parse(Mask, MASKS, value)), _SPELLING] = Everything()
     """Which tokens count."""

@@ -153,7 +153,7 @@ class Gap(NamedTuple):
 class Piece(BaseModel, ABC):
     """A frozen part of an objective, spelled in a recipe as `name` or `{name: {setting: value}}`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
     """How recipes spell it."""

@@ -25,6 +25,7 @@ from prefkit.rules.math_equal import MathEqual
 from prefkit.rules.regex import Regex
 from prefkit.rules.rule import Explained, Judged, Rule, judged
 from prefkit.rules.structure import Structure
+from prefkit.rules.style import Style
 from prefkit.rules.toy_gold import ToyGold
 from prefkit.rules.unit_tests import UnitTests
 
@@ -35,6 +36,7 @@ BUILTIN: tuple[type[Rule], ...] = (
     Regex,
     Format,
     Structure,
+    Style,
     JsonValid,
     JsonSchema,
     ExactAnswer,

@@ -24,9 +24,7 @@ class Judged(NamedTuple):
 class Rule(BaseModel, ABC):
     """A frozen config that scores responses, each by itself."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, serialize_by_alias=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     name: ClassVar[str]
     """How recipes spell it."""

@@ -26,7 +26,7 @@ I32, STRING = pa.int32(), pa.string()
 class LikelihoodOf(BaseModel):
     """How likely a model finds a response."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Model
     """A language model."""
@@ -37,7 +37,7 @@ class LikelihoodOf(BaseModel):
 class ImplicitReward(BaseModel):
     """How much likelier a policy finds a response than its reference does."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     policy: Model
     """A model trained by DPO or a relative of it, or any language model."""
@@ -66,6 +66,9 @@ class Likelihood(Scorer):
 
     def calls(self) -> float:
         return 1.0
+
+    def falls(self) -> bool:
+        return self.of.unit == "perplexity"
 
     def score(self, sides: Sequence[pa.Table], into: str, world: World) -> Scored:
         model = self.of.model
@@ -143,7 +146,7 @@ class _Told(NamedTuple):
 
 
 def _both(answers: Sequence[object]) -> _Told:
-    pairs = [one if isinstance(one, LogProb) else (np.nan, np.nan) for one in answers]
+    pairs = [one[:2] if isinstance(one, LogProb) else (np.nan, np.nan) for one in answers]
     flat = np.array(pairs, np.float64).reshape(-1, 2)
     return _Told(flat[:, 0], flat[:, 1])
 

@@ -44,7 +44,7 @@ _BLOCK = 1 << 22
 class PreferenceModel(BaseModel):
     """A reward model whose outputs are a preference vector."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Model
     """A sequence-classification model with 2 `planes` outputs, two after two."""

@@ -41,7 +41,7 @@ class Scored(NamedTuple):
 class Scorer(BaseModel, ABC):
     """A frozen config that scores responses."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @abstractmethod
     def reads(self) -> Columns:
@@ -69,6 +69,10 @@ class Scorer(BaseModel, ABC):
 
     def groups(self) -> bool:
         """Return whether a response's score depends on the others of its prompt; of pairs it never does."""
+        return False
+
+    def falls(self) -> bool:
+        """Return whether a lower number is the better one."""
         return False
 
     def draws(self) -> bool:

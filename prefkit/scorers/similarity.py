@@ -23,7 +23,7 @@ __all__ = ["Nearness", "Similarity"]
 class Nearness(BaseModel):
     """What a response is compared with, and by which model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Model
     """A sentence-embedding model."""

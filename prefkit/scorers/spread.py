@@ -33,7 +33,7 @@ I32 = pa.int32()
 class Dropping(BaseModel):
     """How a reward model is asked several times."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Model
     """A reward model with one output that was trained with dropout, or `head`."""

@@ -103,7 +103,7 @@ Renames = Annotated[
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @property
     def changed(self) -> set[str]:

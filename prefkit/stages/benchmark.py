@@ -31,7 +31,7 @@ def _several(value: object) -> object:
 class Benchmark(BaseModel):
     """Files of a benchmark."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str | tuple[str, ...]
     """Path or glob pattern, or several: JSON Lines, JSON, CSV, TSV, Parquet or Arrow, compressed or not."""

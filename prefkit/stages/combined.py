@@ -25,7 +25,7 @@ _ROOM = 0.1
 class Normalise(BaseModel):
     """How scores are made alike before they are combined."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["none", "z", "minmax", "rank", "logit"] = "none"
     """Standard scores, between 0 and 1, ranks between 0 and 1, or log-odds of scores between 0 and 1."""

@@ -7,21 +7,29 @@ style of the answer and wrong where the answer depends on its context. No judge 
 A corruption that says too much of the same is made again with other cuts; one that never differs is dropped.
 
 Source: BDHS, Amirloo et al. (2024), arXiv 2407.02477, which hides parts of an image; here it is the text of the prompt.
-The share of words in common stands in for its cosine of sentence embeddings.
+How alike two answers are is the cosine of their embeddings, or without an embedding model the share of words in common.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Annotated, ClassVar, NamedTuple, final
+from typing import Annotated, Any, ClassVar, NamedTuple, final
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from prefkit import rng
 from prefkit.columns import Columns, types
 from prefkit.conditioning.revisions import Cut, cut_sentences, edit_ratio, impaired, joined
 from prefkit.engines import Completion, Failure, Message, Model, Request
 from prefkit.marks import sentences
+from prefkit.scorers.embedded import cosines, embedded
 from prefkit.stage import Context, Cost, Flow, Kind, Stage
 from prefkit.stages.asking import Asked, usable
 from prefkit.stages.derived import PAIR_COLUMNS, as_responses, derived_pairs, derived_schema
@@ -47,13 +55,22 @@ class Corrupt(Stage):
     hidden: Share = 0.99
     """How likely each sentence of the prompt is hidden from it."""
     max_similarity: Share = 0.97
-    """The greatest share of words that the two may have in common."""
+    """How alike the two may be at most."""
+    embed: Model | None = None
+    """An embedding model, which then says how alike they are; without one it is the share of words in common."""
     temperature: NonNegativeFloat = 1.0
     """Of sampling."""
     max_tokens: PositiveInt = 64
     """Longest end of a sentence, in tokens."""
     retries: NonNegativeInt = 4
     """How often to cut and ask again."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = dump(self)
+        if self.embed is None:
+            plain.pop("embed", None)
+        return plain
 
     def reads(self) -> Columns:
         return types("id", "prompt_id", "prompt")
@@ -108,20 +125,34 @@ class Corrupt(Stage):
                 found.errors[at] = answer.error
             elif isinstance(answer, Completion):
                 tails[at].append(answer.text)
+        whole = [at for at in pending if found.errors[at] is None]
+        made = [joined(cuts[at], tails[at]) for at in whole]
         again = []
-        for at in pending:
+        for at, text, alike in zip(whole, made, self._alike(rows, whole, made, found, ctx), strict=True):
             if found.errors[at] is not None:
                 continue
-            made = joined(cuts[at], tails[at])
-            found.flaws[at] = self._flaw(rows[at].text, made)
+            found.flaws[at] = self._flaw(rows[at].text, text, alike)
             if found.flaws[at] is None:
-                found.texts[at] = made
+                found.texts[at] = text
             else:
                 again.append(at)
         return again
 
-    def _flaw(self, text: str, made: str) -> str | None:
-        if 1 - edit_ratio(text, made) > self.max_similarity:
+    def _alike(
+        self, rows: Sequence["_Row"], whole: Sequence[int], made: Sequence[str], found: Asked, ctx: Context
+    ) -> list[float]:
+        """Return how alike each corruption is to its answer; what could not be embedded gets an error in `found`."""
+        if self.embed is None:
+            return [1 - edit_ratio(rows[at].text, text) for at, text in zip(whole, made, strict=True)]
+        texts = [pa.array([rows[at].text for at in whole], pa.string()), pa.array(made, pa.string())]
+        before, after = embedded(texts, self.embed, ctx.engines)
+        for at, *errors in zip(whole, before.errors, after.errors, strict=True):
+            found.errors[at] = next((error for error in errors if error is not None), None)
+        told: list[float] = cosines(before.vectors, after.vectors).tolist()
+        return told
+
+    def _flaw(self, text: str, made: str, alike: float) -> str | None:
+        if alike > self.max_similarity:
             return _ALIKE
         return None if len(sentences(made)) == len(sentences(text)) else _OTHER_COUNT
 

@@ -14,7 +14,8 @@ Sources: hindsight, RLHS (2025); localise, Step-DPO (2024); token probabilities 
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, final
 
 import pyarrow as pa
@@ -30,6 +31,8 @@ from pydantic import (
 
 from prefkit.columns import Columns, types
 from prefkit.engines import Model
+from prefkit.errors import ContractError
+from prefkit.identity import hash_json
 from prefkit.judging.tasks import PLACES, Task, Terms
 from prefkit.judging.wording import AnyWording, Wording, check_places
 from prefkit.judging.work import Found, Work
@@ -78,7 +81,8 @@ class Judge(Stage):
     baseline: str | None = None
     """With `vs-baseline`: the model or origin of the response that all others meet."""
     template: AnyWording | None = None
-    """What is asked, if not the shipped template of the kind: `{text: ...}` or `{file: judge.txt}`, with its places."""
+    """What is asked, if not the shipped template of the kind: `{text: ...}` or `{file: judge.txt}`, with its places.
+    Files are relative to the recipe, and what they say is part of the key."""
     rubric: AnyWording | None = None
     """What counts, if not the shipped rubric: `{text: ...}` or `{file: rubric.txt}`."""
     reference: str | None = None
@@ -135,7 +139,7 @@ class Judge(Stage):
             raise ValueError("verdict 'token' needs scores of one digit: scale: [1, 5]")
         if self.votes > 1 and self.temperature == 0 and self.verdict == "reasoned":
             raise ValueError("at temperature 0 all votes are the same: set temperature, or votes to 1")
-        if self.template is not None:
+        if self.template is not None and self.template.file is None:
             check_places(self.template.words, PLACES[self.task])
         return self
 
@@ -165,6 +169,17 @@ class Judge(Stage):
 
     def scope(self) -> Kind:
         return "map" if self._is_of_pairs() or self.task in {"pointwise", "localise"} else "group"
+
+    def files(self, folder: Path) -> Sequence[str]:
+        own = [
+            (wording, wording.read(folder)) for wording in (self.template, self.rubric) if wording is not None
+        ]
+        if self.template is not None:
+            try:
+                check_places(self.template.read(folder).words, PLACES[self.task])
+            except ValueError as error:
+                raise ContractError(str(error), where=self.template.file or "") from error
+        return [hash_json(read.words) for wording, read in own if wording.file is not None]
 
     def cost(self) -> Cost:
         orders = 2 if self.swap and self.task not in {"pointwise", "localise"} else 1
@@ -203,8 +218,8 @@ class Judge(Stage):
         terms = Terms(
             self.task,
             self.model,
-            self.template or Wording(name=f"judge.{self.task}.v1"),
-            self.rubric or Wording(name="judge.rubric.v1"),
+            (self.template or Wording(name=f"judge.{self.task}.v1")).read(ctx.folder),
+            (self.rubric or Wording(name="judge.rubric.v1")).read(ctx.folder),
             self.verdict == "token",
             self.allow_tie,
             self.scale,

@@ -15,8 +15,11 @@ from prefkit.labels import (
     Flip,
     FromEnsemble,
     FromJudges,
+    FromPeople,
     FromScores,
+    FromStrengths,
     FromVotes,
+    Noise,
     Orient,
     PeerReview,
     Smooth,
@@ -34,12 +37,15 @@ AnyOp = Annotated[
     Annotated[FromScores, Tag("from-scores")]
     | Annotated[FromVotes, Tag("from-votes")]
     | Annotated[FromJudges, Tag("from-judges")]
+    | Annotated[FromPeople, Tag("from-people")]
+    | Annotated[FromStrengths, Tag("from-strengths")]
     | Annotated[FromEnsemble, Tag("from-ensemble")]
     | Annotated[Visits, Tag("visits")]
     | Annotated[Consistency, Tag("consistency")]
     | Annotated[Smooth, Tag("smooth")]
     | Annotated[Denoise, Tag("denoise")]
     | Annotated[Uncertainty, Tag("uncertainty")]
+    | Annotated[Noise, Tag("noise")]
     | Annotated[Tie, Tag("tie")]
     | Annotated[Anchor, Tag("anchor")]
     | Annotated[PeerReview, Tag("peer-review")]
@@ -60,8 +66,8 @@ class Label(Stage):
 
     ops: Annotated[tuple[AnyOp, ...], Field(min_length=1)]
     """What to do, in order: `[{from-scores: {temperature: 2.0}}, {tie: {delta: 0.05}}, orient]`. Ops: `from-scores`,
-    `from-votes`, `from-judges`, `from-ensemble`, `visits`, `consistency`, `smooth`, `denoise`, `uncertainty`, `tie`,
-    `anchor`, `peer-review`, `flip`, `orient`."""
+    `from-votes`, `from-judges`, `from-people`, `from-strengths`, `from-ensemble`, `visits`, `consistency`, `smooth`,
+    `denoise`, `uncertainty`, `noise`, `tie`, `anchor`, `peer-review`, `flip`, `orient`."""
 
     def reads(self) -> Columns:
         needed: dict[str, pa.DataType] = {}

@@ -63,7 +63,7 @@ _ROUNDING = 1e-9  # .3 - .2 must count as .1
 class Hardness(BaseModel):
     """How bad the rejected response of a semi-online pair must be. Source: SoPo (2025), eq. for tau."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tau: float | None = None
     """Its score must be below this."""

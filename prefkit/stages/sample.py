@@ -52,7 +52,7 @@ class Around(BaseModel):
     arXiv 2510.20498.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     aspects: tuple[str, str]
     """What the prompt calls them; the angle is 0 where only the first counts, and 90 where only the second does."""

@@ -18,12 +18,14 @@ from pydantic import (
     model_validator,
 )
 
-from prefkit.columns import COLUMNS, Columns
+from prefkit.columns import COLUMNS, Columns, types
 from prefkit.engines import Model
 from prefkit.rules import AnyRule
+from prefkit.scorers.canaries import watch
 from prefkit.scorers.log_probs import Implicit, ImplicitReward, Likelihood, LikelihoodOf
 from prefkit.scorers.plain import ByRatings, ByRule
 from prefkit.scorers.preference import Preference, PreferenceModel
+from prefkit.scorers.rankings import ByRankings
 from prefkit.scorers.reward import Reward
 from prefkit.scorers.scorer import Scorer, World
 from prefkit.scorers.similarity import Nearness, Similarity
@@ -56,8 +58,9 @@ class Score(Stage):
     """With `model`: names of all its outputs, in its order. Each becomes a column of that name."""
     rule: AnyRule | None = None
     """A scorer that needs no model: `length`, or `{regex: {pattern: "..."}}`. `prefkit stages score` lists them."""
-    ratings: Literal["mean", "median"] | None = None
-    """Take the mean or median of the `ratings` column, and its standard deviation (n - 1) as `<name>_std`."""
+    ratings: Literal["mean", "median", "borda", "plackett-luce"] | None = None
+    """Take the mean or median of the `ratings` column, and its standard deviation (n - 1) as `<name>_std`; or make one score of
+    the orders that people's ratings put a prompt's responses in, whatever scales they use: `borda`, `plackett-luce`."""
     ensemble: Annotated[tuple[Model, ...], Field(min_length=2)] | None = None
     """Several reward models on one scale: their mean, its spread as `<name>_std`, how many gave a number as `<name>_n`; of
     pairs also the mean probability of chosen as `<name>_p`, and their disagreement in nats as `<name>_bald`."""
@@ -76,6 +79,9 @@ class Score(Stage):
     """Name of the column. Spelled `as` in a recipe."""
     at: Literal["response", "pair"] = "response"
     """Whether rows are responses, or pairs of which both sides are scored, as `chosen_<as>` and `rejected_<as>`."""
+    canaries: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of responses of which a copy is scored too, to which something was done so that it is known which is better.
+    They change no result; the card shows what they say of the scorer."""
 
     @model_validator(mode="after")
     def _has_one_scorer(self) -> Self:
@@ -98,19 +104,30 @@ class Score(Stage):
     def _has_its_rows(self) -> Self:
         if self.at == "response" and self._scorer().of_pairs_alone():
             raise ValueError("the other response is that of a pair: set at: pair")
+        if self.at == "pair" and self.ratings in ("borda", "plackett-luce"):
+            raise ValueError(
+                f"'{self.ratings}' is of all responses to a prompt: score them before they are paired"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_plant(self) -> Self:
+        if self.canaries and (self.ratings is not None or self._scorer().of_pairs_alone()):
+            raise ValueError("canaries are for scorers that read a response and give it a score of its own")
         return self
 
     @model_serializer(mode="wrap")
     def _without_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out scorers that are not used and came later, so that older configs keep their identity."""
+        """Leave out what is not used and came later, so that older configs keep their identity."""
         plain: dict[str, Any] = dump(self)
         unused = {name for name in _LATER if plain.get(name, ...) is None}
-        unused |= set() if self.heads else {"heads"}
+        unused |= {name for name in ("heads", "canaries") if not plain.get(name)}
         return {name: value for name, value in plain.items() if name not in unused}
 
     def reads(self) -> Columns:
         needed = self._scorer().reads()
-        return {_at(name, side): kind for name, kind in needed.items() for side in self._sides()}
+        told = {_at(name, side): kind for name, kind in needed.items() for side in self._sides()}
+        return {**told, **types("id")} if self.canaries else told
 
     def writes(self) -> Columns:
         scorer = self._scorer()
@@ -127,10 +144,12 @@ class Score(Stage):
         return "group" if self.at == "response" and self._scorer().groups() else "map"
 
     def draws(self) -> bool:
-        return self._scorer().draws()
+        return self._scorer().draws() or self.canaries > 0
 
     def cost(self) -> Cost:
-        return Cost(calls=len(self._sides()) * self._scorer().calls())
+        scorer = self._scorer()
+        planted = self.canaries * (2 if scorer.groups() else 1)
+        return Cost(calls=len(self._sides()) * scorer.calls() * (1 + planted))
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         def seeds(count: int) -> Sequence[int]:
@@ -138,7 +157,16 @@ class Score(Stage):
 
         sides = self._sides()
         rows = [_rows(table, side) for side in sides]
-        scored = self._scorer().score(rows, self.into, World(ctx.engines, ctx.notes, seeds))
+        scorer, world = self._scorer(), World(ctx.engines, ctx.notes, seeds)
+        scored = scorer.score(rows, self.into, world)
+        if self.canaries:
+            ids, names = table["id"].to_pylist(), self.heads or (self.into,)
+
+            def draw(at: int, number: int) -> np.ndarray:
+                return ctx.uniform(self, [f"canary|{sides[at]}|{id_}" for id_ in ids], number)
+
+            told = watch(scorer, rows, scored, names, draw, self.canaries, world)
+            ctx.notes.update({f"{self.name}/canary/{name}": n for name, n in told.items()})
         for side, columns in zip(sides, scored.sides, strict=True):
             for name, values in columns.items():
                 table = put(table, _sided(name, side), self._finite(values, ctx))
@@ -156,6 +184,8 @@ class Score(Stage):
         if self.rule is not None:
             return ByRule(rule=self.rule)
         if self.ratings is not None:
+            if self.ratings in ("borda", "plackett-luce"):
+                return ByRankings(how=self.ratings)
             return ByRatings(how=self.ratings)
         if self.ensemble is not None:
             return Ensemble(models=self.ensemble)

@@ -14,17 +14,14 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from prefkit.columns import COLUMNS, Columns, types
+from prefkit.columns import Columns, types
 from prefkit.conditioning.stepwise import step_after
-from prefkit.pairing import Matches
 from prefkit.stage import Context, Flow, Kind, Stage
-from prefkit.stages.derived import last_turn_replaced
-from prefkit.stages.pair_rows import pair_schema, pair_table
-from prefkit.tables import floats, last_content, put
+from prefkit.stages.step_pairs import STEP_PAIR, step_pair_schema, step_pairs
+from prefkit.tables import floats, last_content
 
 __all__ = ["Siblings"]
 
-_OF_THE_PAIR = ("prefix_end", "step_index")
 _NO_SIBLING, _NOT_RIGHT, _SAME_STEP, _NO_STEP = "no-sibling", "not-right", "same-step", "no-step"
 
 
@@ -52,19 +49,13 @@ class Siblings(Stage):
         }
 
     def writes(self) -> Columns:
-        made = types("id", "chosen", "rejected", "chosen_id", "rejected_id")
-        return {**made, **types("chosen_spans", "rejected_spans", *_OF_THE_PAIR)}
+        return STEP_PAIR
 
     def drops(self) -> Collection[str]:
         return (_NO_SIBLING, _NOT_RIGHT, _SAME_STEP, _NO_STEP)
 
     def becomes(self, schema: pa.Schema) -> pa.Schema:
-        if "spans" not in schema.names:
-            schema = schema.append(pa.field("spans", COLUMNS["spans"].type))
-        of_a_side = {f"{side}_{n}" for side in ("chosen", "rejected") for n in (*_OF_THE_PAIR, "parent_id")}
-        made = pair_schema(schema, ranked=False)
-        fields = [field for field in made if field.name not in of_a_side]
-        return pa.schema([*fields, *(pa.field(n, kind) for n, kind in types(*_OF_THE_PAIR).items())])
+        return step_pair_schema(schema)
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         texts = [text or "" for text in last_content(table["response"]).to_pylist()]
@@ -75,17 +66,7 @@ class Siblings(Stage):
         ]
         chosen, rejected = self._matches(table, texts, steps, ctx)
         short = [text[: end or 0] + step for text, end, step in zip(texts, ends, steps, strict=True)]
-        cut = put(table, "response", last_turn_replaced(table["response"], short))
-        numbers = table["step_index"].to_pylist()
-        spans = [
-            [{"start": end or 0, "end": len(text), "kind": "step", "id": number, "value": None}]
-            for end, text, number in zip(ends, short, numbers, strict=True)
-        ]
-        cut = put(cut, "spans", pa.array(spans, COLUMNS["spans"].type))
-        pairs = pair_table(cut, chosen, rejected, None, Matches(chosen, rejected))
-        for name in _OF_THE_PAIR:
-            pairs = put(pairs, name, pairs[f"rejected_{name}"])
-        return pairs.select(self.becomes(table.schema).names)
+        return step_pairs(table, short, chosen, rejected)
 
     def _matches(
         self, table: pa.Table, texts: list[str], steps: list[str], ctx: Context

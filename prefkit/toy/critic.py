@@ -2,11 +2,12 @@
 
 A rationale is worth training on only if it is true. So this one is written from what `grading` reads out of the two
 texts: a general rationale names the criteria in which the better answer is ahead, a specific one quotes the places.
-Where the other answer is ahead it says so, and where the label is wrong it does not invent a reason.
+Where the other answer is ahead it says so, and where the label is wrong it does not invent a reason. Of an answer that
+is shown alone it says what it does and what it fails to do, in the order in which that explains how it stands.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from prefkit.errors import DataError
@@ -23,21 +24,25 @@ from prefkit.toy.grading import (
     read_note_answer,
     read_steps_answer,
 )
-from prefkit.toy.world import Note, Steps, join_words, read_prompt, write_lines
+from prefkit.toy.world import Note, Steps, Task, join_words, read_prompt, write_lines
 
-__all__ = ["Kind", "explain", "rationale"]
+__all__ = ["Kind", "Standing", "explain", "explain_alone", "rationale"]
 
 Kind = Literal["general", "specific"]
+Standing = Literal["better", "worse"]
 
 
 def rationale(messages: Sequence[tuple[str, str]]) -> str:
     """Answer a request for a rationale: (role, content) messages, of which the last one asks.
 
     It holds the texts between the lines `<prompt>`, `<response_1>`, `<response_2>` and their closing lines, and the
-    lines `Better: 1` or `Better: 2` and `Kind: general` or `Kind: specific`.
+    lines `Better: 1` or `Better: 2` and `Kind: general` or `Kind: specific`; or, of one response that is shown alone,
+    `<response>` and the line `Standing: better` or `Standing: worse`.
     Raises: DataError if one of them is missing, or if the toy world did not write the prompt.
     """
     request = messages[-1][1] if messages else ""
+    if _ALONE.search(request):
+        return _rationale_alone(request)
     responses = [_between(request, "response_1"), _between(request, "response_2")]
     better = int(_line(request, "Better", "1|2")) - 1
     kind: Kind = "general" if _line(request, "Kind", "general|specific") == "general" else "specific"
@@ -53,6 +58,29 @@ def explain(prompt: str, better: str, other: str, kind: Kind) -> str:
     return _generally(contrast) if kind == "general" else _specifically(contrast, prompt, better, other)
 
 
+def _rationale_alone(request: str) -> str:
+    standing: Standing = "better" if _line(request, "Standing", "better|worse") == "better" else "worse"
+    kind: Kind = "general" if _line(request, "Kind", "general|specific") == "general" else "specific"
+    return explain_alone(_between(request, "prompt"), _between(request, "response"), standing, kind)
+
+
+def explain_alone(prompt: str, answer: str, standing: Standing, kind: Kind) -> str:
+    """Say of one answer, without the other, what speaks for it or against it: in general, or with quotes.
+
+    Raises: DataError if the toy world did not write the prompt.
+    """
+    weights, criteria = _weights(found := gold(prompt, answer)), found.criteria
+    order = sorted(weights, key=lambda name: -weights[name])
+    merits, faults = (
+        [name for name in order if (criteria[name] == 1) == is_full] for is_full in (True, False)
+    )
+    if kind == "general":
+        return _generally_alone(merits, faults, standing)
+    return _specifically_alone(
+        prompt, answer, *((merits, faults) if standing == "better" else (faults, merits))
+    )
+
+
 class _Contrast(NamedTuple):
     """The criteria in which one answer is ahead of the other, the weightiest difference first."""
 
@@ -61,12 +89,16 @@ class _Contrast(NamedTuple):
 
 
 def _compare(better: Gold, other: Gold) -> _Contrast:
-    weights = STEPS_WEIGHTS if "steps" in better.criteria else NOTE_WEIGHTS
     leads = {
-        name: weight * (better.criteria[name] - other.criteria[name]) for name, weight in weights.items()
+        name: weight * (better.criteria[name] - other.criteria[name])
+        for name, weight in _weights(better).items()
     }
     order = sorted(leads, key=lambda name: -abs(leads[name]))
     return _Contrast([name for name in order if leads[name] > 0], [name for name in order if leads[name] < 0])
+
+
+def _weights(found: Gold) -> Mapping[Criterion, float]:
+    return STEPS_WEIGHTS if "steps" in found.criteria else NOTE_WEIGHTS
 
 
 # In general
@@ -83,6 +115,39 @@ _STRENGTHS: Final[Mapping[Criterion, str]] = {
 }
 
 
+_MERITS: Final[Mapping[Criterion, str]] = {
+    "items": "keeps to the list of items in the request",
+    "total": "states the correct total",
+    "tone": "holds the requested tone throughout",
+    "focus": "is complete and adds nothing that was not asked for",
+    "name": "addresses the right person",
+    "day": "gives the right day",
+    "steps": "makes every step of the addition without a mistake",
+    "answer": "arrives at the correct sum",
+}
+_FAULTS: Final[Mapping[Criterion, str]] = {
+    "items": "departs from the list of items in the request",
+    "total": "fails to state the correct total",
+    "tone": "falls out of the requested tone",
+    "focus": "leaves something out or adds what was not asked for",
+    "name": "fails to address the right person",
+    "day": "fails to give the right day and no other",
+    "steps": "makes a mistake in the addition or stops before its end",
+    "answer": "does not arrive at the correct sum",
+}
+
+
+def _generally_alone(merits: list[Criterion], faults: list[Criterion], standing: Standing) -> str:
+    good, bad = _joined([_MERITS[name] for name in merits]), _joined([_FAULTS[name] for name in faults])
+    if standing == "better":
+        if not merits:
+            return f"Nothing in the request speaks for the response, as it {bad}."
+        return f"The response {good}." + (f" Against it speaks that it {bad}." if faults else "")
+    if not faults:
+        return f"Nothing in the request speaks against the response, as it {good}."
+    return f"The response {bad}." + (f" To its credit, it {good}." if merits else "")
+
+
 def _generally(contrast: _Contrast) -> str:
     """Say it in at most two sentences and without a quote."""
     strengths, weaknesses = _list_strengths(contrast.ahead), _list_strengths(contrast.behind)
@@ -96,7 +161,11 @@ def _generally(contrast: _Contrast) -> str:
 
 
 def _list_strengths(names: list[Criterion]) -> str:
-    return join_words([_STRENGTHS[name] for name in names]) if names else ""
+    return _joined([_STRENGTHS[name] for name in names])
+
+
+def _joined(words: list[str]) -> str:
+    return join_words(words) if words else ""
 
 
 # Specifically
@@ -105,8 +174,8 @@ def _list_strengths(names: list[Criterion]) -> str:
 def _specifically(contrast: _Contrast, prompt: str, better: str, other: str) -> str:
     """Quote both answers at the three weightiest differences, then at what speaks against the preference."""
     points = _points(prompt, better, other)
-    sentences = [points[name]() for name in contrast.ahead[:3]]
-    sentences += [f"Against the preference: {points[name]()}" for name in contrast.behind[:1]]
+    sentences = [points[name] for name in contrast.ahead[:3]]
+    sentences += [f"Against the preference: {points[name]}" for name in contrast.behind[:1]]
     if not contrast.ahead:
         sentences.insert(0, "Nothing in the request speaks for the better answer.")
     if not any('"' in sentence for sentence in sentences):
@@ -120,45 +189,69 @@ def _start(answer: str) -> str:
     return _quote(" ".join(answer.split(" ")[:3]))
 
 
-_Points = Mapping[Criterion, Callable[[], str]]
-
-
-def _points(prompt: str, better: str, other: str) -> _Points:
+def _specifically_alone(prompt: str, answer: str, first: list[Criterion], then: list[Criterion]) -> str:
+    """Quote an answer at the three weightiest criteria that explain how it stands, then at one that does not."""
     task = read_prompt(prompt)
+    asked, said = _asked(task), _said(task, answer)
+    points = [
+        f"{asked[name]}: the response {said[name]}." if name in asked else f"The response {said[name]}."
+        for name in (*first[:3], *then[:1])
+    ]
+    if not any('"' in point for point in points):
+        points.append(f"The response begins with {_start(answer)}.")
+    return " ".join(points).replace(_quote(answer), _start(answer))  # a rationale is no copy of the answer
+
+
+def _points(prompt: str, better: str, other: str) -> Mapping[Criterion, str]:
+    """Say of each criterion what both answers make of it."""
+    task = read_prompt(prompt)
+    one, two = _said(task, better), _said(task, other)
+    found = {
+        name: f"{asked}: the better answer {one[name]}, the other one {two[name]}."
+        for name, asked in _asked(task).items()
+    }
+    # the one that has it has nothing that could be quoted
+    who, gaps = ("better", one["focus"]) if two["focus"] == _WHOLE else ("other", two["focus"])
+    found["focus"] = f"The {who} answer {gaps}."
+    if "steps" in one:
+        found["steps"] = f"The better answer {one['steps']}, while the other one {two['steps']}."
+    return found
+
+
+def _asked(task: Task) -> dict[Criterion, str]:
+    """Return what was due by those criteria for which that can be said in a few words."""
     if isinstance(task, Steps):
-        return _steps_points(task, read_steps_answer(better), read_steps_answer(other))
-    return _note_points(task, read_note_answer(better), read_note_answer(other))
-
-
-def _note_points(note: Note, better: NoteAnswer, other: NoteAnswer) -> _Points:
-    total = sum(line.number for line in note.lines)
-    asked = write_lines(note.lines)
+        return {"answer": f"The sum is {sum(task.terms)}"}
     return {
-        "items": lambda: _point(f"The request lists {asked}", "has", _order(better), _order(other)),
-        "total": lambda: _point(f"The items add up to {total}", "says", _sum(better), _sum(other)),
-        "tone": lambda: _point(
-            f"A {note.tone} note was asked for", "has", _tone(note, better), _tone(note, other)
-        ),
-        "focus": lambda: _focus_point(_gaps(better), _gaps(other)),
-        "name": lambda: _point(
-            f"The note is for {note.name}", "addresses", _quote(better.name), _quote(other.name)
-        ),
-        "day": lambda: _point(f"The day is {note.day}", "says", _days(better), _days(other)),
+        "items": f"The request lists {write_lines(task.lines)}",
+        "total": f"The items add up to {sum(line.number for line in task.lines)}",
+        "tone": f"A {task.tone} note was asked for",
+        "name": f"The note is for {task.name}",
+        "day": f"The day is {task.day}",
     }
 
 
-def _steps_points(task: Steps, better: StepsAnswer, other: StepsAnswer) -> _Points:
+def _said(task: Task, text: str) -> dict[Criterion, str]:
+    """Return what an answer does about each criterion: what follows `the answer`."""
+    if isinstance(task, Steps):
+        sums = read_steps_answer(text)
+        return {
+            "steps": _progress(task, sums),
+            "answer": f"gives {_answer(sums)}",
+            "focus": _joined(_steps_gaps(task, sums)) or _WHOLE,
+        }
+    note = read_note_answer(text)
     return {
-        "steps": lambda: (
-            f"The better answer {_progress(task, better)}, while the other one {_progress(task, other)}."
-        ),
-        "answer": lambda: _point(f"The sum is {sum(task.terms)}", "gives", _answer(better), _answer(other)),
-        "focus": lambda: _focus_point(_steps_gaps(task, better), _steps_gaps(task, other)),
+        "items": f"has {_order(note)}",
+        "total": f"says {_sum(note)}",
+        "tone": f"has {_tone(task, note)}",
+        "name": f"addresses {_quote(note.name)}",
+        "day": f"says {_days(note)}",
+        "focus": _joined(_gaps(note)) or _WHOLE,
     }
 
 
-def _point(asked: str, verb: str, better: str, other: str) -> str:
-    return f"{asked}: the better answer {verb} {better}, the other one {verb} {other}."
+_WHOLE = "has every part and nothing else"
 
 
 def _quote(text: str | None) -> str:
@@ -208,12 +301,6 @@ def _progress(task: Steps, answer: StepsAnswer) -> str:
 # What keeps an answer from being its parts and nothing else.
 
 
-def _focus_point(better: list[str], other: list[str]) -> str:
-    """Say what is wrong with the one answer that lost the criterion; the one that has it has no gaps."""
-    who, gaps = ("other", other) if other else ("better", better)
-    return f"The {who} answer {join_words(gaps)}."
-
-
 def _gaps(answer: NoteAnswer) -> list[str]:
     names = ("opening", "request", "total", "closing")
     missing = [f"proper {name}" for name, part in zip(names, answer.parts(), strict=True) if part is None]
@@ -232,6 +319,10 @@ def _additions(rest: tuple[str, ...]) -> list[str]:
 
 
 # Reading the request
+
+_ALONE: Final = re.compile(
+    r"^Standing: (?:better|worse)\s*$(?!.*^Better: [12]\s*$)", re.MULTILINE | re.DOTALL
+)
 
 
 def _between(request: str, tag: str) -> str:
@@ -252,5 +343,5 @@ def _line(request: str, key: str, values: str) -> str:
 def _unreadable(what: str) -> DataError:
     return DataError(
         f"the toy critic cannot read the request: it has {what}",
-        hint="prefkit/toy-critic answers the rationale stage only; take another model for other requests",
+        hint="prefkit/toy-critic answers the rationale and judge stages only; take another model for other requests",
     )

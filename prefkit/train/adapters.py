@@ -27,7 +27,7 @@ __all__ = ["Lora", "lend_without", "merged", "save_adapter", "wrap"]
 class Lora(BaseModel):
     """Which low-rank adapters are trained. Hu et al. (2021)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: PositiveInt = 16
     """Columns of the two factors."""

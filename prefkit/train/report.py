@@ -30,9 +30,7 @@ _Z = 1.959963984540054  # the 97.5% point of the normal distribution
 
 class _Record(BaseModel):
     # What a policy that ran away says of samples may be infinite, and must be read back as it was.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings"
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Interval(_Record):

@@ -25,7 +25,7 @@ from prefkit.train.adapters import Lora
 
 __all__ = ["Evaluate", "TrainPlacement", "TrainSettings"]
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
 class Evaluate(BaseModel):

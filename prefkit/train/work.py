@@ -132,6 +132,10 @@ def split(pairs: pa.Table) -> Parts:
 
 def check_rows(pairs: pa.Table) -> None:
     """Raise TrainError if rows are meant for something else than learning which of two answers is better."""
+    if not pairs.num_rows:
+        raise TrainError(
+            "the dataset has no rows", where="train", hint="`prefkit show` says which step dropped them"
+        )
     for column, meant in (("route", ("dpo",)), ("pair_kind", ("response", "margin"))):
         if column not in pairs.column_names:
             continue

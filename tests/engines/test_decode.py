@@ -102,6 +102,17 @@ def test_rows_that_leave_and_join_write_what_they_write_alone(network, tokenizer
     assert all(same(one, together[at]) for one, at in zip(shuffled, order, strict=True))
 
 
+def test_a_row_that_joins_others_with_a_longer_prompt_draws_from_its_own_start(network, tokenizer):
+    rows = [
+        Row((5, 6), 40, seed=1),
+        Row(tuple(range(5, 45)), 40, seed=2),
+        Row(tuple(range(45, 85)), 3, forced=(7, 8, 9)),
+    ]
+    together = written(network, tokenizer, rows, ends=(999,))
+    for row, whole in zip(rows, together, strict=True):
+        assert same(written(network, tokenizer, [row], ends=(999,))[0], whole)
+
+
 def test_batches_stay_full_as_rows_leave_and_prompts_differ_in_length(network, tokenizer, calls):
     ends = tuple(range(3, 300, 50))
     rows = [Row((5, 6) * (1 + 20 * (seed % 4)), 90, seed=seed) for seed in range(32)]

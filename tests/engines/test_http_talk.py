@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from prefkit.engines import Completion, Failure, Message, Request
+from prefkit.engines.http_chat import Chat
 from prefkit.engines.http_pace import Pace, Patience
 from prefkit.engines.http_parse import Reply
 from prefkit.engines.http_talk import Known, Plain, Talk
@@ -44,8 +45,10 @@ class Wired:
 
 def ask(reply: Callable, *requests: Request, known: Known | None = None, secrets: tuple[str, ...] = ()):
     async def run() -> list[Completion | Failure]:
-        talk = Talk(wire, "m", "http://x", QUICK, Pace(8, QUICK), Plain(secrets), known or Known())
-        return list(await asyncio.gather(*(talk.answer(request) for request in requests)))
+        plain, facts = Plain(secrets), known or Known()
+        talk = Talk(wire, "m", "http://x", QUICK, Pace(8, QUICK), plain, facts)
+        chat = Chat(talk, "m", plain, facts)
+        return list(await asyncio.gather(*(chat.answer(request) for request in requests)))
 
     wire = Wired(reply)
     return asyncio.run(run()), wire.sent

@@ -1,8 +1,21 @@
 import shutil
+from pathlib import Path
 
 import pytest
 
-from prefkit.engines import Completion, Conversation, Message, Model, Request
+from prefkit.engines import (
+    Completion,
+    Conversation,
+    Embeds,
+    Generates,
+    LogProbs,
+    Message,
+    Model,
+    NextTokens,
+    Request,
+    Rewards,
+)
+from prefkit.engines.http import HttpEngine
 from prefkit.engines.placement import ENGINES, Placement, model_fingerprint, open_engines
 from prefkit.errors import EngineError, PrefkitError
 
@@ -106,3 +119,16 @@ def test_a_model_on_the_hub_has_no_fingerprint_and_a_path_to_nowhere_is_an_error
 def test_a_placement_can_be_made_without_a_word():
     assert Placement().exact
     assert Placement(engines={"a": "fake"}) == Placement(engines={"a": "fake"})
+
+
+def test_the_page_of_engines_says_what_each_can_do():
+    page = Path(__file__).parents[2] / "docs" / "engines.md"
+    lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    told = {row[0].strip("`"): [cell != "no" for cell in row[2:]] for row in cells if len(row) == 7}
+    classes = {name: ENGINES.get(name) for name in ENGINES.names()} | {"http://...": HttpEngine}
+    abilities = (Generates, LogProbs, Rewards, Embeds, NextTokens)
+    assert told == {
+        name: [issubclass(kind, ability) for ability in abilities] for name, kind in classes.items()
+    }
+    assert len(told) == 6

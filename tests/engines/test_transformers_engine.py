@@ -3,13 +3,14 @@ import shutil
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prefkit.engines import Completion, Conversation, Failure, LogProb, Message, Model, in_order
 from prefkit.engines.batches import Shape
 from prefkit.engines.chat import encode
 from prefkit.engines.transformers_engine import TransformersEngine
+from prefkit.engines.weights import load_tokenizer
 from prefkit.errors import EngineError
 
 BUDGET = 512  # small batches, so that a few requests already make several
@@ -61,6 +62,52 @@ def test_a_request_gets_the_same_bits_alone_in_any_order_and_in_any_company(engi
         assert completions(engine, policy, [requests[at]]) == [together[at]]
     fresh = TransformersEngine(device="cpu", batch_tokens=BUDGET)
     assert completions(fresh, policy, requests[5:11]) == together[5:11]
+
+
+def varied(ask) -> list:
+    """Return requests that share prompts, choose, tell log-probs and stop: all that may meet in a batch."""
+    plain = [
+        ask(text, seed=seed, max_tokens=limit, temperature=heat, top_logprobs=tops, stop=stop)
+        for text in ("say hi", "one two three four " * 6)
+        for seed, limit, heat, tops, stop in [
+            (0, 40, 1.0, 0, ()),
+            (1, 40, 1.0, 3, ()),
+            (2, 9, 0.7, 0, ("e",)),
+            (0, 5, 0.0, 2, ()),
+        ]
+    ]
+    chosen = [
+        ask(text, seed=seed, choices=choices, top_logprobs=tops)
+        for text in ("say hi", "which is better, one or two")
+        for seed, choices, tops in [
+            (0, ("one", "two", "tie"), 3),
+            (1, ("one", "two", "tie"), 0),
+            (2, ("hi", "hihi"), 2),
+        ]
+    ]
+    return [*plain, *chosen]
+
+
+@pytest.fixture(scope="module")
+def answered(engine, folders):
+    """What each of some requests is answered when all are asked at once; filled by the first who asks."""
+    found: dict[str, list[Completion | Failure]] = {}
+
+    def once(requests) -> list[Completion | Failure]:
+        return found.setdefault("all", completions(engine, Model(id=str(folders.policy)), requests))
+
+    return once
+
+
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 13), min_size=1, max_size=10))
+def test_a_request_gets_the_same_answer_whoever_else_is_asked(engine, policy, ask, answered, company):
+    requests = varied(ask)
+    together = answered(requests)
+    assert len({answer.text for answer in together}) > 7
+    assert len(requests) == 14
+    found = completions(engine, policy, [requests[at] for at in company])
+    assert found == [together[at] for at in company]
 
 
 @pytest.fixture
@@ -147,6 +194,21 @@ def test_a_request_stops_at_its_own_limit_and_at_the_context(engine, policy, ask
     assert long.prompt_tokens + long.tokens <= 256
     (failed,) = completions(engine, policy, [ask("one two " * 200)])
     assert "and the model reads at most 256" in failed.error
+
+
+def test_a_context_that_a_config_calls_by_another_name_is_kept(engine, ask, tmp_path, tokenizer_for):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer, folder = tokenizer_for(), tmp_path / "gpt2"
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=2, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    model = Model(id=str(folder))
+    long, short = completions(engine, model, [ask("one two " * 60), ask(max_tokens=500)])
+    assert long.too_long
+    assert "and the model reads at most 64" in long.error
+    assert short.prompt_tokens + short.tokens <= 64
+    assert load_tokenizer(model)[1] == 64
 
 
 def test_a_conversation_the_template_refuses_fails_alone(engine, policy, ask):

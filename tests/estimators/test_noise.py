@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefkit.errors import EstimateError
-from prefkit.estimators.noise import belief, confidence, fit_noise, moving_average, rate_from_votes
+from prefkit.estimators.log_odds import log_odds_slope
+from prefkit.estimators.noise import (
+    Calibration,
+    belief,
+    confidence,
+    fit_noise,
+    moving_average,
+    rate_error,
+    rate_from_votes,
+)
 from prefkit.estimators.preference import logistic
 
 TESTS = Path(__file__).parents[1]
@@ -206,3 +215,43 @@ def test_real_labels_that_were_turned_round_are_counted_by_what_judges_believe()
         turned = np.random.default_rng(seed).permutation(len(p)) < 0.2 * len(p)
         rates.append(fit_noise(np.where(gold[~odd] ^ turned, p, 1 - p)).rate)
     assert np.mean(rates) == pytest.approx(0.2, abs=0.02)
+
+
+def test_the_error_of_independent_labels_is_that_of_the_information():
+    p, _ = flipped(5, 5000, 0.2)
+    found = fit_noise(p)
+    each = np.arange(len(p))
+    error = rate_error(p, np.full(len(p), found.reliability[0]), np.zeros(len(p), int), each)
+    assert error == pytest.approx(found.error[0], rel=0.05)
+
+
+def test_labels_that_stand_or_fall_together_make_the_rate_less_sure():
+    p, _ = flipped(6, 2000, 0.2)
+    p, prompt = np.repeat(p, 9), np.repeat(np.arange(2000), 9)
+    found, own = fit_noise(p), np.zeros(len(p), int)
+    sure = np.full(len(p), found.reliability[0])
+    errors = [rate_error(p, sure, own, cluster) for cluster in (np.arange(len(p)), prompt)]
+    assert errors[1] == pytest.approx(3 * errors[0], rel=0.05)
+    votes = rate_from_votes(
+        np.repeat([1, 2, 2], 300), np.repeat([1, 0, 0], 300), np.repeat(np.arange(100), 9)
+    )
+    assert votes.error > rate_from_votes(np.repeat([1, 2, 2], 300), np.repeat([1, 0, 0], 300)).error
+
+
+def test_a_scale_found_on_few_clean_labels_is_in_the_error():
+    """The spread over many draws is the error that is told of one."""
+    rates, errors = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        margin = rng.normal(0, 1, 2000)
+        right = rng.random(2000) < logistic(2 * margin)
+        margin, turned = np.where(right, margin, -margin), rng.random(2000) < 0.2
+        margin = np.where(turned, -margin, margin)
+        verdict = np.where(np.arange(2000) < 150, (~turned).astype(float), np.nan)
+        p = logistic(log_odds_slope(margin, verdict) * margin)
+        found, own = fit_noise(p), np.zeros(2000, int)
+        given = Calibration(margin, verdict)
+        rates.append(found.rate)
+        errors.append(rate_error(p, np.full(2000, found.reliability[0]), own, np.arange(2000), given))
+    assert np.mean(rates) == pytest.approx(0.2, abs=0.02)
+    assert np.mean(errors) == pytest.approx(np.std(rates), rel=0.3)

@@ -48,6 +48,7 @@ EXAMPLES: dict[str, Spelled] = {
     "regex": {"regex": {"pattern": "h[aeiou]"}},
     "format": {"format": {"contains": ["a", "b"], "ends": "."}},
     "structure": {"structure": {"has": ["list"], "tags": ["think"]}},
+    "style": {"style": {"feature": "headings"}},
     "json-valid": {"json-valid": {"keys": {"a": "number"}}},
     "json-schema": {"json-schema": {"schema": {"type": "object"}}},
     "exact-answer": {"exact-answer": {"marker": "A:"}},

@@ -49,6 +49,30 @@ def test_what_says_the_same_is_made_again_and_dropped_in_the_end(make_responses)
     assert [part["error"].to_pylist() for part in failed.failed] == [["no"]]
 
 
+class Embeds:
+    """Finds texts alike that begin with the same letter, and cannot read what holds `odd`."""
+
+    def embed(self, model, texts):
+        for at, text in enumerate(texts):
+            vector = (1.0, 0.0) if text[:1] == "T" else (0.0, 1.0)
+            yield at, Failure("unreadable") if "odd" in text else vector
+
+
+def test_embeddings_say_how_alike_two_answers_are(make_responses):
+    answers = make_responses({"p": [1.0, 1.0]}, texts={"p": [TEXT, "An odd day. It rained."]})
+    engines = Engines({"m": Ends("ran to the sea."), "e": Embeds()})
+    stage = Corrupt(model=MODEL, embed=Model(id="e"), retries=1)
+    assert "embed" not in Corrupt(model=MODEL).model_dump()
+    out = run_stage(stage, answers, engines=engines)
+    assert out.notes == {"dropped/too-similar": 1}, "its first word stays"
+    assert [part["error"].to_pylist() for part in out.failed] == [["unreadable"]]
+    apart = Corrupt(model=MODEL, embed=Model(id="e"), max_similarity=1.0)
+    (row,) = run_stage(apart, answers.slice(0, 1), engines=engines).table.to_pylist()
+    assert "ran to the sea." in row["rejected"][0]["content"]
+    both = make_responses({"p": [1.0], "q": [0.0]}, texts={"p": [TEXT], "q": ["One two. Three four."]})
+    check_stage(apart, both, engines=engines)
+
+
 def test_laws(make_responses, make_pairs):
     texts = {"p": [TEXT, "One two. Three four five! Six."], "q": [""]}
     answers = make_responses({"p": [1.0, 2.0], "q": [0.0]}, texts=texts)

@@ -9,6 +9,10 @@ from pydantic import ValidationError
 from prefkit.columns import COLUMNS, MESSAGES, VOTES
 from prefkit.engines import Completion, Engines, Failure, Model
 from prefkit.engines.fake import FakeEngine
+from prefkit.engines.memo import Memo, Remembering
+from prefkit.engines.spend import Spend
+from prefkit.engines.weights import identity
+from prefkit.errors import ContractError
 from prefkit.identity import fingerprint
 from prefkit.judging.measures import share_of
 from prefkit.judging.wording import Wording
@@ -222,6 +226,21 @@ def test_an_answer_that_cannot_be_read_can_fail_its_row(different):
     assert out.failed[0]["error"].to_pylist() == ["the judge's answer cannot be read: no-verdict"] * 2
 
 
+def test_a_consequence_that_nobody_wrote_is_asked_for_again_on_the_next_build(different, tmp_path):
+    judge = Judging(lambda texts, request: oracle(texts, request) if len(texts) > 2 else "")
+    engines = Engines({"j": Remembering(judge, Memo(tmp_path / "memo"), Spend(), identity)})
+    stage, table = Judge(model=MODEL, kind="hindsight", retries=1), different.slice(0, 1)
+    for _ in range(2):
+        judge.asked.clear()
+        out = run_stage(stage, table, engines=engines)
+        assert out.failed[0]["error"].to_pylist() == ["the simulator wrote no consequence"]
+        assert len(judge.asked) == 4
+    judge.verdict = lambda texts, request: f"It has {len(texts[-1])}." if len(texts) < 4 else "[[A]]"
+    judge.asked.clear()
+    assert run_stage(stage, table, engines=engines).table.num_rows == 1
+    assert len(judge.asked) == 4  # a consequence of either side, and both orders
+
+
 def test_what_can_be_read_at_the_second_attempt_counts(different):
     judge = Judging(lambda texts, request: "hm" if len(judge.asked) <= 4 else oracle(texts, request))
     out = run_stage(Judge(model=MODEL), different.slice(0, 2), engines=judge.engines)
@@ -279,21 +298,43 @@ def test_a_response_cannot_speak_for_the_judge_nor_close_its_quotation(make_pair
     assert len(marks) == len(judge.asked)
 
 
-def test_a_template_of_the_recipe_is_its_identity_wherever_its_file_lies(tmp_path, different):
+def test_a_template_of_the_recipe_is_asked_whether_it_is_a_text_or_a_file(tmp_path, different):
     words = "{{prompt}} A: {{response_a}} B: {{response_b}}"
     (tmp_path / "mine.txt").write_text(words + "\n")
     from_file = Judge(model=MODEL, template={"file": str(tmp_path / "mine.txt")})
     as_text = Judge(model=MODEL, template={"text": words})
-    assert fingerprint(from_file) == fingerprint(as_text)
     assert fingerprint(as_text) != fingerprint(Judge(model=MODEL))
-    judge = Judging(oracle)
-    out = run_stage(from_file, different.slice(0, 1), engines=judge.engines).table
+    one, other = Judging(oracle), Judging(oracle)
+    out = run_stage(from_file, different.slice(0, 1), engines=one.engines).table
+    assert out.equals(run_stage(as_text, different.slice(0, 1), engines=other.engines).table)
+    assert one.asked == other.asked
     assert winners(out) == [["rejected"] * 2]
-    assert judge.asked[0].messages[0].content.endswith("[[C]] if neither is.")
+    assert one.asked[0].messages[0].content.endswith("[[C]] if neither is.")
     assert out["judgements"].to_pylist()[0][0]["template"].startswith("text:")
     with pytest.raises(ValidationError, match="response_b"):
         Judge(model=MODEL, template={"text": "{{prompt}} {{response_a}}"})
     assert Judge(model=MODEL, rubric="judge.rubric.v1").rubric == Wording(name="judge.rubric.v1")
+
+
+def test_what_a_file_says_enters_the_key_and_is_checked(tmp_path):
+    stage = Judge(model=MODEL, template={"file": "mine.txt"}, rubric={"file": "mine.txt"})
+    (tmp_path / "mine.txt").write_text("{{response_a}} or {{response_b}}? {{prompt}}")
+    first = stage.files(tmp_path)
+    assert first == stage.files(tmp_path)
+    assert len(first) == 2
+    (tmp_path / "mine.txt").write_text("{{response_a}} or {{response_b}}, now? {{prompt}}")
+    assert stage.files(tmp_path) != first
+    (tmp_path / "mine.txt").write_text("{{response_a}}? {{prompt}}")
+    with pytest.raises(ContractError, match="lacks 'response_b'"):
+        stage.files(tmp_path)
+    with pytest.raises(ContractError, match=r"'mine\.txt' cannot be read: no such file"):
+        stage.files(tmp_path / "elsewhere")
+    (tmp_path / "mine.txt").write_bytes(b"\xff{{response_a}}")
+    with pytest.raises(ContractError, match="it is not UTF-8"):
+        stage.files(tmp_path)
+    assert (
+        Judge(model=MODEL).files(tmp_path) == Judge(model=MODEL, rubric={"text": "x"}).files(tmp_path) == []
+    )
 
 
 @pytest.mark.parametrize(

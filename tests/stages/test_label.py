@@ -63,6 +63,13 @@ def test_probability_from_votes(make_pairs, votes):
     assert careful["p_chosen"].to_pylist() == [pytest.approx(6 / 9), None, None, 0.5]
 
 
+def test_a_majority_is_sure_and_an_even_vote_is_not(make_pairs, votes):
+    many = ("x", "chosen", None, None), ("y", "chosen", None, None), ("z", "rejected", None, None)
+    column = votes(many, many[1:], many[2:], ())
+    out = check_stage(label({"from-votes": {"use": "majority"}}), make_pairs(4, votes=column))
+    assert out["p_chosen"].to_pylist() == [1.0, 0.5, 0.0, None]
+
+
 def test_probability_from_the_votes_own_probabilities(make_pairs, votes):
     # golden data.json V30: .8 in one order and .4 in the other
     column = votes([("j", "chosen", 0.8, None), ("j", "rejected", 0.4, None)], [("j", "chosen", None, None)])
@@ -354,7 +361,7 @@ def test_an_op_may_be_spelled_in_three_ways():
 
 def test_every_op_is_offered():
     offered = str(Label.model_json_schema())
-    assert len(BUILTIN) == 14
+    assert len(BUILTIN) == 17
     for op in BUILTIN:
         assert f"'const': '{op.name}'" in offered
 

@@ -1,8 +1,11 @@
 """Labels from judges who are not all as good, through the label stage."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from prefkit.columns import VOTES
 from prefkit.errors import PrefkitError
@@ -101,3 +104,33 @@ def test_nobody_voted() -> None:
 
 def test_the_laws_of_a_stage_hold() -> None:
     check_stage(Label(ops=("from-judges",)), judged(40)[0])
+
+
+def test_notes_say_how_far_each_judge_is_right_in_each_order():
+    table, _ = judged()
+    _, notes = label(table, "from-judges")
+    told = {name.split("'")[1]: name for name in notes if name.startswith("label/judge '")}
+    assert set(told) == {"good", "bad1", "bad2", "bad3", "leans"}
+    first, second = (float(part) for part in re.findall(r"[01]\.\d{3}", told["good"]))
+    assert first == pytest.approx(GOOD, abs=0.04)
+    assert second == pytest.approx(GOOD, abs=0.04)
+    first, second = (float(part) for part in re.findall(r"[01]\.\d{3}", told["leans"]))
+    assert first > 0.9
+    assert second < 0.3
+
+
+def test_the_next_vote_is_the_best_judges_where_there_is_doubt():
+    table, _ = judged()
+    found, _ = label(table, {"from-judges": {"next_vote": True}})
+    rows = found.select(["p_chosen", "next_judge", "next_order", "next_gain"]).to_pylist()
+    assert rows[3] == dict.fromkeys(rows[3], None), "nobody voted"
+    told = [row for row in rows if row["p_chosen"] is not None]
+    doubtful = [row for row in told if 0.2 < row["p_chosen"] < 0.8]
+    assert doubtful
+    assert {row["next_judge"] for row in doubtful} == {"good"}
+    sure = [row["next_gain"] for row in told if not 0.01 < row["p_chosen"] < 0.99]
+    assert max(sure) < min(row["next_gain"] for row in doubtful)
+    check_stage(Label(ops=({"from-judges": {"next_vote": True}},)), table.slice(0, 40))
+    assert "next_vote" not in str(Label(ops=("from-judges",)).model_dump(mode="json"))
+    with pytest.raises(ValidationError, match="model: orders"):
+        Label(ops=({"from-judges": {"next_vote": True, "model": "one-coin"}},))

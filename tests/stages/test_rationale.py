@@ -122,6 +122,17 @@ def test_the_toy_critic_writes_rationales_that_pass(make_pairs):
     stage = Rationale(model=critic, kinds=("general", "specific"))
     out = check_stage(stage, pairs, engines=Engines({critic.id: ToyCritic()}))
     assert [len(entries) for entries in out["rationales"].to_pylist()] == [2] * 4
+    stage = Rationale(model=critic, kinds=("general", "specific"), about=("pair", "response"), strict=True)
+    out = check_stage(stage, pairs, engines=Engines({critic.id: ToyCritic()}))
+    sides = [
+        "general",
+        "specific",
+        "chosen-general",
+        "chosen-specific",
+        "rejected-general",
+        "rejected-specific",
+    ]
+    assert [[one["kind"] for one in entries] for entries in out["rationales"].to_pylist()] == [sides] * 4
 
 
 def test_a_stage_without_kinds_is_refused():

@@ -117,6 +117,44 @@ def test_ratings_become_mean_and_spread(make_responses, ratings):
     assert out.notes == {"score/not-finite": 1}
 
 
+@pytest.mark.parametrize("how", ["borda", "plackett-luce"])
+def test_people_on_different_scales_are_heard_alike_when_their_orders_count(make_responses, ratings, how):
+    table = make_responses({"p": [None] * 4, "q": [None] * 2})
+    # x uses 1 to 3 and y 60 to 100; both put the second response first. z ties the two best. Nobody compares those of q.
+    rows = ratings(
+        {"x": 2.0, "y": 80.0, "z": 5.0},
+        {"x": 3.0, "y": 100.0, "z": 5.0},
+        {"x": 1.0, "y": 60.0, "z": 1.0},
+        None,
+        {"x": 1.0},
+        {"y": 2.0},
+    )
+    rated = table.append_column("ratings", rows)
+    scores = check_stage(Score(ratings=how), rated)["score"].to_pylist()
+    assert scores[1] > scores[0] > scores[2]
+    assert scores[3:] == [None, None, None]
+    louder = ratings(
+        {"x": 20.0, "y": 80.0, "z": 5.0},
+        {"x": 30.0, "y": 81.0, "z": 5.0},
+        {"x": -5.0, "y": 79.0, "z": 0.0},
+        None,
+        {"x": 1.0},
+        {"y": 2.0},
+    )
+    again = run_stage(Score(ratings=how), table.append_column("ratings", louder)).table
+    assert again["score"].to_pylist() == scores
+    if how == "borda":
+        # Of two others: x and y put it above both and one, z above one and a half.
+        assert scores[:3] == pytest.approx([(1 + 1 + 1.5) / 6, (2 + 2 + 1.5) / 6, 0.0])
+    else:
+        assert sum(scores[:3]) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_orders_are_of_responses_alone():
+    with pytest.raises(ValidationError, match="before they are paired"):
+        Score(ratings="borda", at="pair")
+
+
 def test_both_sides_of_a_pair_are_scored(make_pairs):
     pairs = make_pairs(chosen=["aa", "b"], rejected=["c", "dddd"])
     out = check_stage(Score(rule="length", into="size", at="pair"), pairs)

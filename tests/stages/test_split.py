@@ -72,3 +72,40 @@ def test_every_level_can_be_split(make_pairs, make_responses):
 def test_a_share_above_one_is_refused():
     with pytest.raises(ValidationError):
         Split(test=1.1)
+
+
+def crowd(make_pairs, prompts=60, people=40):
+    asked = [(f"p{p}", f"u{u}") for p in range(prompts) for u in range(people)]
+    return make_pairs(prompt_id=[p for p, _ in asked], annotator=[u for _, u in asked])
+
+
+def named(table, column, side):
+    return {n for n, s in zip(*(table[c].to_pylist() for c in (column, "split")), strict=True) if s == side}
+
+
+def test_people_are_held_out_with_all_their_rows(make_pairs):
+    out = check_stage(Split(by="annotator", test=0.3), crowd(make_pairs, 4, 12))
+    assert out.num_rows == 48
+    assert not named(out, "annotator", "train") & named(out, "annotator", "test")
+    assert named(out, "annotator", "test")
+
+
+def test_new_people_on_new_prompts_share_neither_with_the_training_rows(make_pairs):
+    out = run_stage(Split(by="both", test=0.3), crowd(make_pairs))
+    for column in ("annotator", "prompt_id"):
+        assert not named(out.table, column, "train") & named(out.table, column, "test")
+    sides = out.table["split"].to_pylist()
+    assert 0 < sides.count("test") < sides.count("train")
+    assert out.notes["dropped/new-prompt-or-person-alone"] == 2400 - len(sides)
+    check_stage(Split(by="both", test=0.4), crowd(make_pairs, 3, 5))
+
+
+def test_rows_of_nobody_cannot_be_said_to_be_of_somebody_new(make_pairs):
+    out = run_stage(Split(by="annotator", test=0.5), make_pairs(annotator=["a", None]))
+    assert out.table["annotator"].to_pylist() == ["a"]
+    assert out.notes == {"dropped/no-annotator": 1}
+
+
+def test_a_split_by_prompt_is_what_it_was_before_people_could_be_held_out():
+    assert Split(test=0.1).model_dump() == {"test": 0.1, "salt": ""}
+    assert Split(test=0.1, by="both").model_dump()["by"] == "both"

@@ -113,6 +113,11 @@ def test_cut_pairs_are_counted_and_held_against_a_reference_that_saw_them_cut(
     assert dropped.report.notes["dropped/too-long"] + dropped.report.pairs == 16
 
 
+def test_a_dataset_without_rows_is_refused(policy: Model, pairs: pa.Table, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="has no rows"):
+        train(settings(policy), pairs.slice(0, 0), out=tmp_path / "run")
+
+
 @pytest.mark.parametrize(("column", "value"), [("route", "sft"), ("pair_kind", "prompt")])
 def test_rows_that_are_meant_for_something_else_are_refused(
     policy: Model, pairs: pa.Table, tmp_path: Path, column: str, value: str

@@ -28,6 +28,8 @@ CONTEXT = 256
 class Folders(NamedTuple):
     policy: Path
     reward: Path
+    base: Path
+    """A policy of the same shape with other weights."""
     unlucky: Path
     """A reward model with two outputs, whose padding token is the one that ends every text."""
 
@@ -78,8 +80,9 @@ def folders(tmp_path_factory) -> Folders:
     from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
     root = tmp_path_factory.mktemp("models")
-    found = Folders(root / "policy", root / "reward", root / "unlucky")
+    found = Folders(*(root / name for name in Folders._fields))
     save(found.policy, LlamaForCausalLM)
+    save(found.base, LlamaForCausalLM, initializer_range=0.1)
     save(found.reward, LlamaForSequenceClassification, num_labels=1)
     closed = CHATML.replace("<|end|>\n", "<|end|>")
     save(found.unlucky, LlamaForSequenceClassification, closed, num_labels=2, pad_token_id=4)

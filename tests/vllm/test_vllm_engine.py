@@ -1,12 +1,16 @@
 """vLLM itself, on a CPU, against the transformers engine."""
 
+from collections import Counter
 from importlib.util import find_spec
 
+import pyarrow as pa
 import pytest
 
-from prefkit.engines import Completion, Conversation, Message, Model, Request, in_order
+from prefkit.engines import Completion, Conversation, Engines, Message, Model, Request, in_order
 from prefkit.engines.placement import Placement, open_engines
 from prefkit.errors import EngineError
+from prefkit.scorers.log_probs import Implicit, ImplicitReward
+from prefkit.scorers.scorer import World
 
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed: see .ci/vllm"),
@@ -51,6 +55,25 @@ def test_log_probs_are_those_of_transformers(engine, plain, policy):
     assert [one.tokens for one in mine] == [one.tokens for one in its]
     assert close([one.logp for one in mine], [one.logp for one in its])
     assert engine.fingerprint(policy) == plain.fingerprint(policy)
+
+
+def test_the_implicit_reward_is_that_of_transformers(engine, plain, policy, folders):
+    base = Model(id=str(folders.base))
+    scorer = Implicit(of=ImplicitReward(policy=policy, reference=base, beta=0.5))
+    turns = [[{"role": "assistant", "content": text}] for text in ("", "hi", "\n\none two", "x" * 60)]
+    rows = pa.table({"prompt": [[{"role": "user", "content": "say hi"}]] * 4, "response": turns})
+    mine, its = (
+        scorer.score(
+            [rows], "score", World(Engines({policy.id: each, base.id: each}), Counter(), lambda _: ())
+        )
+        for each in (engine, plain)
+    )
+    assert mine.errors == its.errors == [None] * 4
+    (mine_is,), (its_is,) = mine.sides, its.sides
+    assert close(mine_is["score"].to_pylist(), its_is["score"].to_pylist())
+    assert min(map(abs, its_is["score"].to_pylist())) > 0.1
+    assert mine_is["score_fingerprint"] == its_is["score_fingerprint"]
+    assert mine_is["score_tokens"] == its_is["score_tokens"]
 
 
 def test_a_text_as_long_as_the_context_is_scored_and_a_longer_one_fails(engine, plain, policy):
