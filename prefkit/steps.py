@@ -211,8 +211,11 @@ def _engines(step: Step, stage: Stage, missing: Sequence[Task]) -> Engines:
     memo = step.store.root / "memo.sqlite"
     settings = step.settings
     # A recipe made in Python may give a stage a model that it does not name.
-    named = {**{model.served_as: model for model in models_in(stage)}, **step.recipe.models}
-    return open_engines(named, settings.placement, memo, refresh=step.fresh, spend=settings.spend)
+    known = step.recipe.models
+    unnamed = {model.served_as: model for model in models_in(stage) if model not in known.values()}
+    return open_engines(
+        {**known, **unnamed}, settings.placement, memo, refresh=step.fresh, spend=settings.spend
+    )
 
 
 def _check_failures(step: Step, failed: int, total: int, part: Part) -> None:
