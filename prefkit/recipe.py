@@ -12,9 +12,9 @@ Paths in a recipe are relative to the folder of the recipe, so that a recipe mov
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, final
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, final
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, SerializeAsAny
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, SerializeAsAny
 
 from prefkit.catalog import suggest
 from prefkit.edits import edit, step_word
@@ -24,16 +24,33 @@ from prefkit.keys import models_in
 from prefkit.parts import STAGES
 from prefkit.sources import Source
 from prefkit.stage import Stage
-from prefkit.train.settings import TrainSettings
 from prefkit.validation import Owner, fill, problem, shown
 from prefkit.yaml_strict import Document, Node, parse, read
 from prefkit.yaml_text import yaml_text
 
 __all__ = ["Origin", "Recipe"]
 
+if TYPE_CHECKING:
+    from prefkit.train.settings import TrainSettings
+
 C = TypeVar("C", bound=BaseModel)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _train_settings() -> "type[TrainSettings]":
+    """Return their class, imported where a recipe has the section: that takes longer than reading many a recipe."""
+    from prefkit.train.settings import TrainSettings
+
+    return TrainSettings
+
+
+def _read_train(value: Any) -> Any:
+    return _train_settings().model_validate(value) if isinstance(value, Mapping) else value
+
+
+if not TYPE_CHECKING:
+    TrainSettings = Annotated[SerializeAsAny[BaseModel], BeforeValidator(_read_train)]
 
 
 @dataclass(frozen=True)
@@ -186,7 +203,7 @@ class _Reader:
         fields["data"] = tuple(self._sources(data))
         fields["build"] = tuple(stage for node in build if (stage := self._step(node, models)) is not None)
         fields["train"] = (
-            self._config(TrainSettings, train, Owner(self.file, "train", "prefkit stages train", models))
+            self._config(_train_settings(), train, Owner(self.file, "train", "prefkit stages train", models))
             if train
             else None
         )

@@ -3,11 +3,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from prefkit.engines import Model
 from prefkit.errors import RecipeError
 from prefkit.recipe import Recipe
+from prefkit.sources import Source
 from prefkit.stages.margin import Margin
+from prefkit.train import TrainSettings
 from prefkit.yaml_strict import parse_value
 
 SMALL = """
@@ -158,9 +161,6 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
     data=st.data(),
 )
 def test_every_recipe_survives_being_written_out(name, seed, models, margins, file, rate, data):
-    from prefkit.sources import Source
-    from prefkit.train.settings import TrainSettings
-
     model = models[data.draw(st.sampled_from(sorted(models)))]
     train = TrainSettings(model=model, learning_rate=rate, max_grad_norm=None)
     recipe = Recipe(
@@ -219,3 +219,13 @@ def loads_or_says_why(text: str, sets: list[str]) -> bool:
     except RecipeError as error:
         return all(problem.what and problem.where for problem in error.problems)
     return True
+
+
+def test_a_recipe_made_in_python_takes_training_as_settings_or_as_plain_data():
+    data = (Source(file="rows.jsonl"),)
+    plain = Recipe(name="a", data=data, train={"model": {"id": "m"}, "steps": 3})
+    assert plain.train == TrainSettings(model=Model(id="m"), steps=3)
+    assert Recipe(name="a", data=data, train=plain.train) == plain
+    assert plain.described()["train"] == {"model": {"id": "m"}, "steps": 3}
+    with pytest.raises(ValidationError, match="stepps"):
+        Recipe(name="a", data=data, train={"model": {"id": "m"}, "stepps": 3})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefkit.catalog import Catalog, suggest
 from prefkit.engines import (
@@ -24,17 +24,13 @@ from prefkit.engines import (
     Rewards,
     Spend,
 )
-from prefkit.engines.embedding import SentenceEmbeddings
-from prefkit.engines.fake import FakeEngine
 from prefkit.engines.memo import Memo, Remembering
-from prefkit.engines.toy import ToyCritic
-from prefkit.engines.transformers_engine import TransformersEngine
-from prefkit.engines.vllm_engine import VllmEngine
-from prefkit.engines.vllm_open import vllm_version
-from prefkit.engines.vllm_options import is_installed, read_options
 from prefkit.engines.weights import CRITIC, identity, model_fingerprint
 from prefkit.errors import EngineError
 from prefkit.rng import child_id
+
+if TYPE_CHECKING:
+    from prefkit.engines.vllm_options import VllmOptions
 
 __all__ = ["ENGINES", "Placement", "model_fingerprint", "open_engines"]
 
@@ -42,11 +38,11 @@ ENGINES: Catalog[Any] = Catalog(
     "engine",
     "prefkit.engines",
     {
-        "transformers": TransformersEngine,
-        "vllm": VllmEngine,
-        "sentence-transformers": SentenceEmbeddings,
-        "fake": FakeEngine,
-        "toy-critic": ToyCritic,
+        "transformers": "prefkit.engines.transformers_engine:TransformersEngine",
+        "vllm": "prefkit.engines.vllm_engine:VllmEngine",
+        "sentence-transformers": "prefkit.engines.embedding:SentenceEmbeddings",
+        "fake": "prefkit.engines.fake:FakeEngine",
+        "toy-critic": "prefkit.engines.toy:ToyCritic",
     },
 )
 
@@ -135,21 +131,22 @@ def _open(kind: str, placement: Placement, environment: Mapping[str, str]) -> En
         key = key_for(kind, environment)
         return HttpEngine(kind, key, placement.concurrency, Patience(timeout=placement.timeout))
     name, _, options = kind.partition("?")
-    if options and name != "vllm" and ENGINES.get(name):
+    known = ENGINES.get(name)
+    if options and name != "vllm":
         what = f"engine '{name}' takes no options, and is given '{options}'"
         raise EngineError(what, where="--engine", hint=f"--engine NAME={name}")
     makers: Mapping[str, Callable[[], Engine]] = {
-        "transformers": lambda: TransformersEngine(
+        "transformers": lambda: known(
             placement.device, placement.dtype, placement.batch_tokens, exact=placement.exact
         ),
-        "vllm": lambda: VllmEngine(read_options(options), placement.device, placement.dtype),
-        "sentence-transformers": lambda: SentenceEmbeddings(placement.device),
-        "fake": lambda: _fake(environment),
-        "toy-critic": ToyCritic,
+        "vllm": lambda: known(_vllm_options(options), placement.device, placement.dtype),
+        "sentence-transformers": lambda: known(placement.device),
+        "fake": lambda: known(*_of_the_fake(environment)),
+        "toy-critic": known,
     }
     if name in makers:
         return makers[name]()
-    engine = ENGINES.get(name)(placement)
+    engine: Engine = known(placement)
     if not isinstance(engine, Generates | LogProbs | Rewards | Embeds | NextTokens):
         raise EngineError(f"engine '{kind}' has none of the methods of an engine", hint=ENGINES.origin(name))
     return engine
@@ -157,6 +154,8 @@ def _open(kind: str, placement: Placement, environment: Mapping[str, str]) -> En
 
 def _automatic() -> str:
     """Return the engine that suits this machine: vLLM where it is installed and there is a GPU."""
+    from prefkit.engines.vllm_options import is_installed
+
     if not is_installed():
         return "transformers"
     import torch
@@ -164,9 +163,15 @@ def _automatic() -> str:
     return "vllm" if torch.cuda.is_available() else "transformers"
 
 
-def _fake(environment: Mapping[str, str]) -> FakeEngine:
+def _vllm_options(text: str) -> "VllmOptions":
+    from prefkit.engines.vllm_options import read_options
+
+    return read_options(text)
+
+
+def _of_the_fake(environment: Mapping[str, str]) -> tuple[Path | None, str]:
     log = environment.get("PREFKIT_FAKE_LOG")
-    return FakeEngine(Path(log) if log else None, environment.get("PREFKIT_FAKE_FAILING", ""))
+    return Path(log) if log else None, environment.get("PREFKIT_FAKE_FAILING", "")
 
 
 def _identity(kind: str) -> Callable[[Model], str]:
@@ -179,6 +184,8 @@ def _described(kind: str) -> str:
     if _is_address(kind):
         return "openai-compatible server"
     if kind.partition("?")[0] == "vllm":
+        from prefkit.engines.vllm_open import vllm_version
+
         return f"vllm {vllm_version()}"
     try:
         return f"{kind} {version(kind)}"
