@@ -41,8 +41,8 @@ __all__ = [
     "Soup",
     "Spend",
     "Vocabularies",
-    "filed",
     "in_order",
+    "refuse_beams",
 ]
 
 
@@ -112,6 +112,8 @@ class Request(NamedTuple):
     """The answer must be one of these, where there are any."""
     top_logprobs: int = 0
     """How many of the likeliest tokens to tell at each place of the answer."""
+    beam: tuple[int, int] | None = None
+    """(place, width): the likeliest answers of a beam search so wide instead of samples, the best at place 0."""
 
 
 class Conversation(NamedTuple):
@@ -162,19 +164,6 @@ class Failure(NamedTuple):
     too_long: bool = False
     """Whether the request exceeds what the model reads: asking again cannot help."""
 
-
-def filed(value: object) -> object:
-    """Return a request or answer as it is filed: fields that came later are left out where they say nothing.
-
-    So answers that were paid for before there were such fields are still found.
-    """
-    if not isinstance(value, Request | Completion | LogProb):
-        return value
-    later = -_LATER[type(value)]
-    return value[:later] if value[later:] == tuple(value._field_defaults.values())[later:] else value
-
-
-_LATER: Mapping[type, int] = {Request: 2, Completion: 1, LogProb: 1}
 
 A = TypeVar("A")
 Answers = Iterator[tuple[int, A | Failure]]
@@ -341,6 +330,12 @@ def in_order(answers: Iterable[tuple[int, A | Failure]], count: int) -> list[A |
     if len(found) != count:
         raise EngineError(f"an engine answered {len(found)} of {count} requests")
     return [found[position] for position in range(count)]
+
+
+def refuse_beams(model: Model, requests: Sequence[Request]) -> None:
+    """Raise EngineError if a request is for a beam search: for engines that only sample."""
+    if any(request.beam is not None for request in requests):
+        raise _cannot(model, "search by beams")
 
 
 def _cannot(model: Model, task: str) -> EngineError:

@@ -26,8 +26,8 @@ from prefkit.engines import (
     LogProb,
     Model,
     Request,
-    filed,
 )
+from prefkit.engines.filing import filed
 from prefkit.engines.thinned import Thinned
 from prefkit.rng import child_id
 

@@ -17,7 +17,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urldefrag, urlsplit
 
-from prefkit.engines import Answers, Completion, Conversation, Failure, LogProb, Model, Request
+from prefkit.engines import Answers, Completion, Conversation, Failure, LogProb, Model, Request, refuse_beams
 from prefkit.engines.http_answer import read_completion, retry_after
 from prefkit.engines.http_chat import Chat
 from prefkit.engines.http_pace import Pace, Patience
@@ -68,6 +68,7 @@ class HttpEngine:
 
     def generate(self, model: Model, requests: Sequence[Request]) -> Answers[Completion]:
         """Yield one completion per request, as they arrive. Closing the iterator ends what is under way."""
+        refuse_beams(model, requests)
         asked = list(enumerate(requests))
         return self._ask(
             model,

@@ -38,8 +38,8 @@ from prefkit.engines import (
     Rewards,
     Spend,
     Vocabularies,
-    filed,
 )
+from prefkit.engines.filing import filed
 from prefkit.engines.spend import Tokens
 from prefkit.engines.thinned import Thinned, ThinnedRewards
 from prefkit.errors import EngineError, StoreError

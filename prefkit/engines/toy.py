@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from prefkit.engines import Answers, Completion, Failure, Model, Request
+from prefkit.engines import Answers, Completion, Failure, Model, Request, refuse_beams
 from prefkit.errors import PrefkitError
 
 __all__ = ["ToyCritic"]
@@ -11,10 +11,12 @@ __all__ = ["ToyCritic"]
 class ToyCritic:
     """Generates. Its answer is a function of the messages alone: settings and seeds change nothing."""
 
-    def generate(self, model: Model, requests: Sequence[Request]) -> Answers[Completion]:  # noqa: ARG002
+    def generate(self, model: Model, requests: Sequence[Request]) -> Answers[Completion]:
         """Yield one verdict or rationale per request; a Failure where the messages are not about the toy world."""
         from prefkit.toy.critic import rationale
         from prefkit.toy.judge import is_for_judge, verdict
+
+        refuse_beams(model, requests)
 
         # A loop over requests: each is parsed and graded on its own.
         for position, request in enumerate(requests):

@@ -61,8 +61,16 @@ class TransformersEngine:
             return
         loaded = self._open(model, "language")
         asked = ask(loaded, requests)
-        yield from _failures(asked)
-        yield from completions(loaded, asked, self._written(loaded, wanted_rows(asked)))
+        beams = {at: one for at, one in enumerate(asked) if requests[at].beam is not None}
+        if beams:
+            from prefkit.engines.beams import searched
+
+            yield from searched(loaded, beams)
+        drawn = [at for at in range(len(asked)) if at not in beams]
+        only = [asked[at] for at in drawn]
+        written = self._written(loaded, wanted_rows(only))
+        yield from ((drawn[at], failure) for at, failure in _failures(only))
+        yield from ((drawn[at], answer) for at, answer in completions(loaded, only, written))
 
     def log_probs(self, model: Model, conversations: Sequence[Conversation]) -> Answers[LogProb]:
         """Yield the log-prob of each response given its prompt, a batch at a time."""

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefkit.engines import Answers, Completion, Conversation, LogProb, Model, Request
+from prefkit.engines import Answers, Completion, Conversation, LogProb, Model, Request, refuse_beams
 from prefkit.engines import vllm_ask as ask
 from prefkit.engines.chat import reference_fingerprint, vocabulary_fingerprint
 from prefkit.engines.vllm_open import Opened, Work, close_llm, dtype_of, open_llm, vllm_version
@@ -50,6 +50,7 @@ class VllmEngine:
 
     def generate(self, model: Model, requests: Sequence[Request]) -> Answers[Completion]:
         """Yield one completion per request, as each ends."""
+        refuse_beams(model, requests)
         return self._ask("generate", model, requests)
 
     def log_probs(self, model: Model, conversations: Sequence[Conversation]) -> Answers[LogProb]:

@@ -7,7 +7,7 @@ twice. What the model would not answer is set aside as failed, by sample; the pr
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, Self, final
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from pydantic import (
     PositiveInt,
     SerializerFunctionWrapHandler,
     model_serializer,
+    model_validator,
 )
 
 from prefkit import rng
@@ -102,6 +103,8 @@ class Sample(Stage):
     """System turn for prompts that have none. The stored prompt stays as it is."""
     drop_identical: bool = False
     """Whether to drop samples that repeat an earlier one of the same prompt word for word."""
+    beams: bool = False
+    """Whether to write the `n` likeliest answers that a beam search of that width finds, instead of samples."""
     around: Around | None = None
     """Ask each sample of a prompt for another direction around one. The stored prompt stays as it is."""
 
@@ -109,9 +112,21 @@ class Sample(Stage):
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out a setting that came later while it says nothing, so that it is no part of the identity."""
         plain: dict[str, Any] = dump(self)
-        if self.around is None:
-            plain.pop("around", None)
+        for name in ("around", "beams"):
+            if not plain.get(name):
+                plain.pop(name, None)
         return plain
+
+    @model_validator(mode="after")
+    def _draws_or_searches(self) -> Self:
+        drawing = ("temperature", "top_p", "top_k", "stop", "around")
+        told = [name for name in drawing if getattr(self, name) != type(self).model_fields[name].default]
+        if self.beams and told:
+            raise ValueError(f"a beam search draws nothing and knows no stops: leave out {', '.join(told)}")
+        return self
+
+    def draws(self) -> bool:
+        return not self.beams
 
     def reads(self) -> Columns:
         return types("prompt_id", "prompt")
@@ -146,6 +161,12 @@ class Sample(Stage):
         tools = table["tools"].to_pylist() if "tools" in table.column_names else [None] * table.num_rows
         rows = zip(table["prompt_id"].to_pylist(), message_tuples(table["prompt"]), tools, strict=True)
         knobs = (self.max_tokens, self.temperature, self.top_p, self.top_k)
+        if self.beams:
+            return [
+                Request(self._asked(messages, ""), self.max_tokens, tools=tool, beam=(at, self.n))
+                for _, messages, tool in rows
+                for at in range(self.n)
+            ]
         directions = [] if self.around is None else self.around.texts(self.n)
         # A Python loop: engines want Python values, and each sample has its own seed.
         return [

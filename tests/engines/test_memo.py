@@ -120,6 +120,7 @@ def test_methods_models_and_settings_do_not_mix(tmp_path):
         "tools": "[]",
         "choices": ("yes", "no"),
         "top_logprobs": 5,
+        "beam": (0, 2),
     }
     assert set(changes) == set(Request._fields)
     for name, value in changes.items():

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from prefkit.columns import COLUMNS, MESSAGES
-from prefkit.engines import Completion, Engines, Failure, Model, filed
+from prefkit.engines import Completion, Engines, Failure, Model
+from prefkit.engines.filing import filed
 from prefkit.engines.fake import FakeEngine
 from prefkit.rng import child_id, draw_seed
 from prefkit.stages.sample import Sample
