@@ -6,8 +6,8 @@ import pytest
 
 from prefkit.columns import COLUMNS, MESSAGES
 from prefkit.engines import Completion, Engines, Failure, Model
-from prefkit.engines.filing import filed
 from prefkit.engines.fake import FakeEngine
+from prefkit.engines.filing import filed
 from prefkit.rng import child_id, draw_seed
 from prefkit.stages.sample import Sample
 from prefkit.testing import check_stage, run_stage
