@@ -5,7 +5,7 @@ import inspect
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ from prefkit.objectives.reducers import REDUCERS
 from prefkit.objectives.rewards import REWARDS
 from prefkit.objectives.weights import WEIGHTS
 from prefkit.recipe import Recipe
-from prefkit.stages import BUILTIN
+from prefkit.stages import BUILTIN, HOMES
 from prefkit.testing import check_stage
 
 ROOT = Path(__file__).parents[1]
@@ -207,3 +207,42 @@ def test_the_stage_that_the_readme_adds_keeps_every_law(tmp_path, pairs):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert check_stage(module.LengthGap(), pairs)["length_gap"].to_pylist() == [-2, 3, 1]
+
+
+NAMES = [
+    "policy",
+    "critic",
+    "judge",
+    "reward",
+    "large",
+    "small",
+    "a",
+    "b",
+    "c",
+    "d",
+    "step1",
+    "step2",
+    "step3",
+    "embed",
+    "model",
+]
+HEAD = f"name: x\nmodels: {{{', '.join(f'{name}: {{id: {name}}}' for name in NAMES)}}}\ndata: [{{file: x.jsonl}}]\nbuild:\n"
+
+
+def steps_of(text: str) -> Iterator[str]:
+    """Yield every block of steps, and every step in running text that is written out."""
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        if block.startswith("- "):
+            yield block
+    for span in re.findall(r"(?<!`)`([a-z-]+: \{[^`]*\})`(?!`)", text):
+        if span.partition(":")[0] in HOMES:
+            yield "- " + " ".join(span.split()) + "\n"
+
+
+def test_every_step_in_the_docs_can_be_read():
+    files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    steps = [each for file in files for each in steps_of(file.read_text())]
+    whole = [each for each in steps if "..." not in each and "NAME" not in each]
+    assert len(whole) > 30
+    for each in whole:
+        Recipe.parse(HEAD + each)
