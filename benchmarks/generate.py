@@ -1,8 +1,9 @@
 """Sample from the same Llama for the same prompts with prefkit and with transformers' own ways, one thread each.
 
-    python benchmarks/generate.py [--shape 19m] [--prompts 16] [--rounds 2] [--sides prefkit prompts padded continuous]
+    python benchmarks/generate.py [--shape 19m] [--prompts 16] [--rounds 2] [--sides prefkit option prompts padded continuous]
 
 - `prefkit`: the transformers engine, one request a sample, each with its own seed.
+- `option`: the same with `batching=continuous`.
 - `prompts`: `model.generate` for one prompt after another, all samples of a prompt at once.
 - `padded`: `model.generate` for batches of prompts in the order they come, padded on the left.
 - `continuous`: `model.generate_batch`, the library's continuous batching, with a cache of the size prefkit may use.
@@ -115,12 +116,12 @@ def prepare(folder: Path, shape: Shape, *, even: bool) -> None:
     GenerationConfig(eos_token_id=ends, pad_token_id=SPECIAL.index("<pad>")).save_pretrained(folder)
 
 
-def run_prefkit(work: Work) -> int:
+def run_prefkit(work: Work, *, continuous: bool = False) -> int:
     from prefkit.engines import Completion, Message, Model, Request
     from prefkit.engines.transformers_engine import TransformersEngine
     from prefkit.engines.weights import Loaded
 
-    engine, model = TransformersEngine(device="cpu"), Model(id=str(work.folder))
+    engine, model = TransformersEngine("cpu", continuous=continuous), Model(id=str(work.folder))
     ends = tuple(work.network.generation_config.eos_token_id)
     engine._loaded[model, "language"] = Loaded(work.network, work.tokenizer, ends, 4096)  # noqa: SLF001 - loaded once
     requests = [
@@ -131,6 +132,10 @@ def run_prefkit(work: Work) -> int:
     return sum(
         answer.tokens for _, answer in engine.generate(model, requests) if isinstance(answer, Completion)
     )
+
+
+def run_option(work: Work) -> int:
+    return run_prefkit(work, continuous=True)
 
 
 def run_padded(work: Work, at_once: int = AT_ONCE // SAMPLES) -> int:
@@ -172,6 +177,7 @@ def run_continuous(work: Work) -> int:
 
 SIDES: dict[str, Callable[[Work], int]] = {
     "prefkit": run_prefkit,
+    "option": run_option,
     "prompts": run_prompts,
     "padded": run_padded,
     "continuous": run_continuous,

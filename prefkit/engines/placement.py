@@ -118,7 +118,7 @@ def _kinds(models: Mapping[str, Model], placed: Mapping[str, str]) -> dict[str, 
         if kinds.setdefault(model.served_as, kind) != kind:
             what = f"model '{model.id}' is placed on both '{_shown(kinds[model.id])}' and '{_shown(kind)}'"
             raise EngineError(what, hint="one model has one engine; place it by its id")
-        if model.soup is not None and kind not in _AVERAGING:
+        if model.soup is not None and kind.partition("?")[0] not in _AVERAGING:
             what = f"model '{name}' is a soup, which engine '{_shown(kind)}' cannot make"
             raise EngineError(what, hint=f"place it on transformers: --engine {name}=transformers")
     return kinds
@@ -132,12 +132,16 @@ def _open(kind: str, placement: Placement, environment: Mapping[str, str]) -> En
         return HttpEngine(kind, key, placement.concurrency, Patience(timeout=placement.timeout))
     name, _, options = kind.partition("?")
     known = ENGINES.get(name)
-    if options and name != "vllm":
+    if options and name not in ("vllm", "transformers"):
         what = f"engine '{name}' takes no options, and is given '{options}'"
         raise EngineError(what, where="--engine", hint=f"--engine NAME={name}")
     makers: Mapping[str, Callable[[], Engine]] = {
         "transformers": lambda: known(
-            placement.device, placement.dtype, placement.batch_tokens, exact=placement.exact
+            placement.device,
+            placement.dtype,
+            placement.batch_tokens,
+            exact=placement.exact,
+            continuous=_is_continuous(options),
         ),
         "vllm": lambda: known(_vllm_options(options), placement.device, placement.dtype),
         "sentence-transformers": lambda: known(placement.device),
@@ -161,6 +165,15 @@ def _automatic() -> str:
     import torch
 
     return "vllm" if torch.cuda.is_available() else "transformers"
+
+
+def _is_continuous(options: str) -> bool:
+    """Read the options of `transformers`: `batching=continuous`, or `fixed`, which is the default."""
+    name, _, value = options.partition("=")
+    if options and (name != "batching" or value not in ("fixed", "continuous")):
+        hint = "batching=fixed, the default, or batching=continuous"
+        raise EngineError(f"engine 'transformers' has no option '{options}'", where="--engine", hint=hint)
+    return value == "continuous"
 
 
 def _vllm_options(text: str) -> "VllmOptions":
@@ -187,8 +200,9 @@ def _described(kind: str) -> str:
         from prefkit.engines.vllm_open import vllm_version
 
         return f"vllm {vllm_version()}"
+    name, _, options = kind.partition("?")
     try:
-        return f"{kind} {version(kind)}"
+        return f"{name} {version(name)}{options and f', {options}'}"
     except PackageNotFoundError:
         return kind
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from prefkit.engines import Answers, Candidates, Completion, Conversation, Failure, LogProb, Model, Request
-from prefkit.engines.asked import ask, completions, too_long, wanted_rows
+from prefkit.engines.asked import Asked, ask, completions, too_long, wanted_rows
 from prefkit.engines.batches import Shape, cut, shape_for
 from prefkit.engines.chat import (
     Encoded,
@@ -43,15 +43,23 @@ class TransformersEngine:
     """Generates, LogProbs, NextTokens, Rewards and Embeds, in process."""
 
     def __init__(
-        self, device: str = "auto", dtype: str = "auto", batch_tokens: int = 0, *, exact: bool = True
+        self,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_tokens: int = 0,
+        *,
+        exact: bool = True,
+        continuous: bool = False,
     ) -> None:
         """Load nothing yet.
 
         `dtype` "auto" is float32 on a CPU and the model's own elsewhere. `batch_tokens` 0 takes a default for the
         device. Without `exact`, batches are not filled up to a fixed shape: less work for a handful of requests, and
-        answers that may depend on their company in the last bits.
+        answers that may depend on their company in the last bits. With `continuous`, samples are written by the library's
+        continuous batching where it can: see `prefkit.engines.continuous`.
         """
         self._device, self._dtype, self._batch_tokens, self._exact = device, dtype, batch_tokens, exact
+        self._continuous = continuous
         self._loaded: dict[tuple[Model, Task], Loaded] = {}
         self._embeddings = SentenceEmbeddings(device)
 
@@ -66,7 +74,12 @@ class TransformersEngine:
             from prefkit.engines.beams import searched
 
             yield from searched(loaded, beams)
-        drawn = [at for at in range(len(asked)) if at not in beams]
+        batch = self._for_the_library(requests, asked)
+        if batch:
+            from prefkit.engines.continuous import batched
+
+            yield from batched(loaded, batch, self._batch_tokens or _CPU_TOKENS)
+        drawn = [at for at in range(len(asked)) if at not in beams and at not in batch]
         only = [asked[at] for at in drawn]
         written = self._written(loaded, wanted_rows(only))
         yield from ((drawn[at], failure) for at, failure in _failures(only))
@@ -149,6 +162,17 @@ class TransformersEngine:
     def vocabulary(self, model: Model) -> str:
         """Return digests of the vocabulary and of the chat template, joined by `/`."""
         return vocabulary_fingerprint(self._open(model, "language").tokenizer)
+
+    def _for_the_library(
+        self, requests: Sequence[Request], asked: Sequence[Asked | Failure]
+    ) -> dict[int, Asked]:
+        """Return the requests that continuous batching answers, by position."""
+        if not self._continuous:
+            return {}
+        from prefkit.engines.continuous import suits
+
+        both = enumerate(zip(requests, asked, strict=True))
+        return {at: one for at, (request, one) in both if isinstance(one, Asked) and suits(request)}
 
     def _open(self, model: Model, task: Task) -> Loaded:
         if (model, task) not in self._loaded:

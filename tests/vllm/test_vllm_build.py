@@ -2,11 +2,11 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import pytest
-
-from prefkit.cli import run
 
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed: see .ci/vllm"),
@@ -28,7 +28,7 @@ build:
 
 
 @pytest.fixture
-def build(tmp_path, folders, monkeypatch, capsys):
+def build(tmp_path, folders, monkeypatch):
     """Build the recipe with both models on an engine; return the manifests by step."""
     monkeypatch.chdir(tmp_path)
     prompts = [{"prompt": f"say {word}"} for word in ("hi", "bye", "one", "two", "hello world", "three")]
@@ -37,10 +37,21 @@ def build(tmp_path, folders, monkeypatch, capsys):
 
     def go(engine: str) -> dict:
         placed = ("--engine", f"policy={engine}", "--engine", f"reward={engine}")
-        code = run(("build", "small.yaml", "--store", "runs", "--json", *placed))
-        out, err = capsys.readouterr()
-        assert code == 0, err
-        return json.loads(out)  # nothing of the library's stands on standard output
+        # In a process of its own: a vLLM that is let go takes the process groups of all others in its process.
+        command = [
+            sys.executable,
+            "-m",
+            "prefkit",
+            "build",
+            "small.yaml",
+            "--store",
+            "runs",
+            "--json",
+            *placed,
+        ]
+        built = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert built.returncode == 0, built.stderr
+        return json.loads(built.stdout)  # nothing of the library's stands on standard output
 
     return go
 
