@@ -85,9 +85,11 @@ def test_a_wrong_option_is_an_error_that_helps(text, says, hint):
     assert caught.value.where == "--engine"
 
 
-def test_other_engines_take_no_options():
-    with pytest.raises(EngineError, match="engine 'transformers' takes no options"):
+def test_other_engines_do_not_take_its_options():
+    with pytest.raises(EngineError, match="engine 'transformers' has no option 'tensor_parallel_size=2'"):
         place("transformers?tensor_parallel_size=2")
+    with pytest.raises(EngineError, match="engine 'sentence-transformers' takes no options"):
+        place("sentence-transformers?tensor_parallel_size=2")
     with pytest.raises(PrefkitError, match="no engine is called 'vlm'"):
         place("vlm?tensor_parallel_size=2")
 
