@@ -14,11 +14,24 @@ from prefkit.store import Store
 # Busy machines make single examples slow; a deadline would only measure that.
 settings.register_profile("prefkit", deadline=None)
 settings.load_profile("prefkit")
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def turns(role: str, *texts: str | None) -> pa.Array:
     rows = [None if text is None else [{"role": role, "content": text}] for text in texts]
     return pa.array(rows, MESSAGES)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of public samples beside the checkout: too large, and of too many licences, to be part of it."""
+    if not SHARED.is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail(
+                "the samples of public data are not beside the checkout (shared/data), and CI needs them"
+            )
+        pytest.skip("the samples of public data are not beside the checkout (shared/data)")
+    return SHARED
 
 
 @pytest.fixture

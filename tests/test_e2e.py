@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +11,6 @@ from prefkit.cli import run
 from prefkit.store import Store
 
 ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared" / "data"
 SMALL = ["data.0.take=32", "build.sample.n=4", "train.steps=3", "train.batch=8", "train.evaluate.prompts=6"]
 
 
@@ -25,14 +23,6 @@ def here(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("PREFKIT_STORE", str(tmp_path / "runs"))
     return tmp_path
-
-
-@pytest.fixture
-def shared():
-    if not SHARED.is_dir():
-        assert os.environ.get("CI") != "true", "the shared sample data is missing"
-        pytest.skip("no folder of shared sample data lies beside the checkout")
-    return SHARED
 
 
 def test_the_quick_start_goes_from_prompts_to_a_described_model(here, capsys):
@@ -69,8 +59,8 @@ def test_an_export_opens_with_datasets_with_every_row(here):
     assert row["chosen"][0]["role"] == "assistant"
 
 
-def test_hh_dialogues_are_read_filtered_and_split(here, shared):
-    path = shared / "hh_rlhf_harmless_raw" / "harmless-base.test.jsonl.gz"
+def test_hh_dialogues_are_read_filtered_and_split(here, shared_data):
+    path = shared_data / "hh_rlhf_harmless_raw" / "harmless-base.test.jsonl.gz"
     edits = sets(f"data.0.file={path}")
     assert run(["build", "recipes/hh-harmless.yaml", "--until", "split", *edits]) == 0
     store = Store(here / "runs")
@@ -79,8 +69,8 @@ def test_hh_dialogues_are_read_filtered_and_split(here, shared):
     assert 1000 < rows.kept < 1136
 
 
-def test_gsm8k_our_verifier_agrees_with_the_published_marks(here, shared):
-    path = shared / "gsm8k_solutions" / "solutions.parquet"
+def test_gsm8k_our_verifier_agrees_with_the_published_marks(here, shared_data):
+    path = shared_data / "gsm8k_solutions" / "solutions.parquet"
     assert (
         run(["build", "recipes/gsm8k-solutions.yaml", "--until", "pair", *sets(f"data.0.file={path}")]) == 0
     )
@@ -99,8 +89,8 @@ def test_gsm8k_our_verifier_agrees_with_the_published_marks(here, shared):
     assert agree > 0.99, f"only {agree:.4f} of the verdicts agree"
 
 
-def test_wmt_votes_point_where_the_raters_point(here, shared):
-    folder = shared / "wmt_mqm_3raters"
+def test_wmt_votes_point_where_the_raters_point(here, shared_data):
+    folder = shared_data / "wmt_mqm_3raters"
     edits = sets(f"data.0.file={folder / 'responses.parquet'}")
     assert run(["build", "recipes/wmt-mqm.yaml", "--until", "label", *edits]) == 0
     store = Store(here / "runs")
@@ -127,8 +117,8 @@ def test_wmt_votes_point_where_the_raters_point(here, shared):
     assert 0 < len(ties) < len(rows) / 2
 
 
-def test_real_data_trains_with_the_toy_architecture(shared):
-    path = shared / "hh_rlhf_harmless_raw" / "harmless-base.test.jsonl.gz"
+def test_real_data_trains_with_the_toy_architecture(shared_data):
+    path = shared_data / "hh_rlhf_harmless_raw" / "harmless-base.test.jsonl.gz"
     few = sets(f"data.0.file={path}", "data.0.take=60", "train.steps=2", "train.batch=4")
     assert run(["train", "recipes/hh-harmless.yaml", *few]) == 0
 

@@ -6,6 +6,7 @@ Two models' log-probs can be subtracted only where they count the same tokens of
 template must be equal. What made the numbers is kept beside them as a fingerprint.
 """
 
+from abc import ABC
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple, final
 
@@ -49,11 +50,8 @@ class ImplicitReward(BaseModel):
     """Whether the score is a mean over tokens, as for policies trained with length-normalised log-probs."""
 
 
-@final
-class Likelihood(Scorer):
-    """Score by the log-prob of a response, end-of-turn token included; its tokens are counted beside."""
-
-    of: LikelihoodOf
+class _OfLogProbs(Scorer, ABC):
+    """Reads a response as its log-probs do, and says beside the score what they are of."""
 
     def reads(self) -> Columns:
         return types("prompt", "response")
@@ -63,6 +61,13 @@ class Likelihood(Scorer):
 
     def touches(self) -> Collection[str]:
         return ("tools",)
+
+
+@final
+class Likelihood(_OfLogProbs):
+    """Score by the log-prob of a response, end-of-turn token included; its tokens are counted beside."""
+
+    of: LikelihoodOf
 
     def calls(self) -> float:
         return 1.0
@@ -89,19 +94,10 @@ class Likelihood(Scorer):
 
 
 @final
-class Implicit(Scorer):
+class Implicit(_OfLogProbs):
     """Score by beta * (log-prob under the policy - log-prob under the reference)."""
 
     of: ImplicitReward
-
-    def reads(self) -> Columns:
-        return types("prompt", "response")
-
-    def columns(self, into: str) -> Columns:
-        return {into: F64, f"{into}_tokens": I32, f"{into}_fingerprint": STRING}
-
-    def touches(self) -> Collection[str]:
-        return ("tools",)
 
     def calls(self) -> float:
         return 2.0

@@ -19,12 +19,10 @@ from prefkit import rng
 from prefkit.columns import Columns, types
 from prefkit.engines import Completion, Failure, Model, Request
 from prefkit.stage import Context, Cost, Flow, Kind, Stage
-from prefkit.stages.sample import occurrences, sampled
+from prefkit.stages.sample import REPEATED, sampled, without_repeats
 from prefkit.tables import message_tuples, put
 
 __all__ = ["Pool"]
-
-_REPEATED = "identical-sample"
 
 
 @final
@@ -71,7 +69,7 @@ class Pool(Stage):
         return types("id", "response", "index", "model", "origin", "finish", "n_tokens", "sampler_logp")
 
     def drops(self) -> Collection[str]:
-        return (_REPEATED,) if self.drop_identical else ()
+        return (REPEATED,) if self.drop_identical else ()
 
     def touches(self) -> Collection[str]:
         return ("tools",)
@@ -90,10 +88,7 @@ class Pool(Stage):
         said = [answer for _, answer in there]
         origins = ["policy" if task.place < self.own else "pool" for task, _ in there]
         result = sampled(rows, said, [task.model.id for task, _ in there], origins)
-        if not self.drop_identical:
-            return result
-        repeats = occurrences(result["prompt_id"].to_pylist(), said)
-        return ctx.drop(result, [_REPEATED if count else None for count in repeats])
+        return without_repeats(result, said, ctx) if self.drop_identical else result
 
     def _tasks(self, table: pa.Table, ctx: Context) -> list["_Task"]:
         """Return who answers what, prompt after prompt, the policy first."""

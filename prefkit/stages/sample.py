@@ -40,9 +40,9 @@ from prefkit.sources.ids import response_ids
 from prefkit.stage import Context, Cost, Flow, Kind, Stage
 from prefkit.tables import message_tuples, put, to_messages
 
-__all__ = ["Around", "Sample", "occurrences", "sampled"]
+__all__ = ["REPEATED", "Around", "Sample", "sampled", "without_repeats"]
 
-_REPEATED = "identical-sample"
+REPEATED = "identical-sample"
 
 
 class Around(BaseModel):
@@ -135,7 +135,7 @@ class Sample(Stage):
         return types("id", "response", "index", "model", "origin", "finish", "n_tokens", "sampler_logp")
 
     def drops(self) -> Collection[str]:
-        return (_REPEATED,) if self.drop_identical else ()
+        return (REPEATED,) if self.drop_identical else ()
 
     def touches(self) -> Collection[str]:
         return ("tools",)
@@ -152,10 +152,7 @@ class Sample(Stage):
         index = rows["index"].filter(pc.is_null(pa.array(errors, pa.string())))
         said = [answer for answer in answers if isinstance(answer, Completion)]
         result = sampled(put(kept, "index", index), said, [self.model.id] * len(said))
-        if not self.drop_identical:
-            return result
-        repeats = occurrences(result["prompt_id"].to_pylist(), said)
-        return ctx.drop(result, pa.array([_REPEATED if count else None for count in repeats], pa.string()))
+        return without_repeats(result, said, ctx) if self.drop_identical else result
 
     def _requests(self, table: pa.Table, seed: int) -> list[Request]:
         tools = table["tools"].to_pylist() if "tools" in table.column_names else [None] * table.num_rows
@@ -207,6 +204,12 @@ def sampled(
     for name, values in columns.items():
         rows = put(rows, name, values)
     return rows
+
+
+def without_repeats(result: pa.Table, said: Sequence[Completion], ctx: Context) -> pa.Table:
+    """Drop responses that repeat an earlier one of the same prompt word for word; `said` are their completions."""
+    repeats = occurrences(result["prompt_id"].to_pylist(), said)
+    return ctx.drop(result, [REPEATED if count else None for count in repeats])
 
 
 def occurrences(prompts: Sequence[str], said: Sequence[Completion]) -> list[int]:

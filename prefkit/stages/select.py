@@ -18,13 +18,14 @@ from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_valida
 from prefkit.columns import Columns, types
 from prefkit.selection import Kept, best_of, rejection_sampled
 from prefkit.stage import RESPONSES, Context, Flow, Kind, Stage
+from prefkit.stages.sample import REPEATED
 from prefkit.tables import floats, nullable, prompt_offsets, put
 from prefkit.texts import digests, same_codes
 
 __all__ = ["Select"]
 
 _BETA = 0.5
-_REPEATED, _UNSCORED, _LEFT = "identical-sample", "no-score", "not-selected"
+_UNSCORED, _LEFT = "no-score", "not-selected"
 
 
 @final
@@ -63,7 +64,7 @@ class Select(Stage):
         return types("accept_order", "accept_prob")
 
     def drops(self) -> Collection[str]:
-        return (_REPEATED, _UNSCORED, _LEFT)
+        return (REPEATED, _UNSCORED, _LEFT)
 
     def draws(self) -> bool:
         return self.strategy == "rso"
@@ -85,7 +86,7 @@ class Select(Stage):
         order[fit], chance[fit] = kept.place, kept.chance
         table = put(table, "accept_order", pa.array(order.astype(np.int32), mask=order < 0))
         table = put(table, "accept_prob", nullable(chance))
-        reasons = np.where(repeats, _REPEATED, np.where(np.isfinite(score), _LEFT, _UNSCORED))
+        reasons = np.where(repeats, REPEATED, np.where(np.isfinite(score), _LEFT, _UNSCORED))
         table = ctx.drop(table, pa.array(reasons, pa.string(), mask=order >= 0))
         return table.take(np.lexsort((order[order >= 0], prompt[order >= 0])))
 

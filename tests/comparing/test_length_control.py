@@ -23,7 +23,6 @@ from prefkit.errors import DataError
 from prefkit.estimators.preference import logistic
 
 TESTS = Path(__file__).parents[1]
-ALPACA = TESTS.parents[1] / "shared" / "data" / "alpaca_eval"
 RATES = json.loads((TESTS / "golden" / "alpaca_eval_length.json").read_text(encoding="utf-8"))["rates"]
 
 OURS = np.array([900.0, 1500, 700, 1200, 2000, 1100])
@@ -53,14 +52,12 @@ def test_the_worked_example_with_difficulties():
 
 
 @pytest.fixture(scope="module")
-def judged():
-    if not ALPACA.is_dir():
-        pytest.skip("no folder of shared sample data lies beside the checkout")
+def judged(shared_data):
     sys.path.insert(0, str(TESTS.parent / "benchmarks"))
     try:
         import length_control as benchmark
 
-        rows = benchmark.read(ALPACA)
+        rows = benchmark.read(shared_data / "alpaca_eval")
         return {model: benchmark.ours(rows, model) for model in RATES}
     finally:
         sys.path.pop(0)

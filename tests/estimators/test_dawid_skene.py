@@ -15,7 +15,6 @@ from prefkit.estimators.dawid_skene import Opinions, fit_dawid_skene, fit_one_co
 
 TESTS = Path(__file__).parents[1]
 GOLDEN = json.loads((TESTS / "golden" / "annotators.json").read_text())
-LLMBAR = TESTS.parents[1] / "shared" / "data" / "llmbar"
 VOTES = np.array([[0, 0, 1, 1, 0, 1], [0, 0, 1, 1, 0, 0], [1, 0, 0, 1, 1, 1]])
 BINARY = np.array([1, 0])
 ACCURACIES = (0.92, 0.75, 0.6, 0.55, 0.4)
@@ -242,14 +241,13 @@ def test_a_long_chain_of_annotators_is_one_part():
 
 
 @pytest.fixture(scope="module")
-def llmbar():
+def llmbar(shared_data):
     """Who voted what, and the truth: 130 judges (model, strategy and order) on 326 pairs, tied ratings left out."""
-    if not LLMBAR.exists():
-        pytest.skip("no folder of shared sample data lies beside the checkout")
+    folder = shared_data / "llmbar"
     import polars as pl
 
-    items = pl.read_parquet(LLMBAR / "items.parquet")
-    votes = pl.read_parquet(LLMBAR / "votes.parquet").with_columns(
+    items = pl.read_parquet(folder / "items.parquet")
+    votes = pl.read_parquet(folder / "votes.parquet").with_columns(
         item=pl.col("item_id").replace_strict(items["item_id"], np.arange(len(items))),
         judge=pl.concat_str("base_model", "strategy", "swapped", separator="/"),
     )
@@ -292,10 +290,8 @@ def test_real_judges_who_are_mostly_wrong_are_warned_of(llmbar):
     assert "known labels" in found.doubt.warning
 
 
-def test_people_who_judge_independently_are_not_doubted():
-    path = LLMBAR.parent / "pandalm_human" / "pairs.parquet"
-    if not path.exists():
-        pytest.skip("no folder of shared sample data lies beside the checkout")
+def test_people_who_judge_independently_are_not_doubted(shared_data):
+    path = shared_data / "pandalm_human" / "pairs.parquet"
     import polars as pl
 
     people = pl.read_parquet(path).select("annotator1", "annotator2", "annotator3").to_numpy()

@@ -21,7 +21,6 @@ from prefkit.estimators.judge_order import (
     vote_gain,
 )
 
-LLMBAR = Path(__file__).parents[3] / "shared" / "data" / "llmbar"
 MIRROR = np.array([RIGHT, TIE, LEFT])
 FAIR = np.array([[0.85, 0.1, 0.05], [0.1, 0.8, 0.1], [0.05, 0.1, 0.85]])
 LEANS = np.array([[0.95, 0.03, 0.02], [0.6, 0.3, 0.1], [0.4, 0.1, 0.5]])
@@ -179,13 +178,12 @@ def test_orders_that_do_not_exist_are_refused():
 
 
 @pytest.fixture(scope="module")
-def llmbar() -> tuple[np.ndarray, Judges]:
-    if not LLMBAR.exists():
-        pytest.skip("no folder of shared sample data lies beside the checkout")
+def llmbar(shared_data: Path) -> tuple[np.ndarray, Judges]:
+    folder = shared_data / "llmbar"
     import polars as pl
 
-    items = pl.read_parquet(LLMBAR / "items.parquet")
-    votes = pl.read_parquet(LLMBAR / "votes.parquet").filter(pl.col("vote").is_not_null())
+    items = pl.read_parquet(folder / "items.parquet")
+    votes = pl.read_parquet(folder / "votes.parquet").filter(pl.col("vote").is_not_null())
     votes = votes.with_columns(
         pair=pl.col("item_id").replace_strict(items["item_id"], np.arange(len(items))),
         judge=pl.concat_str("base_model", "strategy", separator="/").rank("dense") - 1,

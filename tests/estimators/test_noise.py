@@ -24,7 +24,6 @@ from prefkit.estimators.preference import logistic
 
 TESTS = Path(__file__).parents[1]
 GOLDEN = json.loads((TESTS / "golden" / "annotators.json").read_text())
-LLMBAR = TESTS.parents[1] / "shared" / "data" / "llmbar"
 BELIEFS = np.array([0.95, 0.9, 0.85, 0.8, 0.9, 0.2, 0.1, 0.7, 0.6, 0.95])
 probabilities = st.floats(0.001, 0.999)
 
@@ -193,14 +192,13 @@ def test_votes_that_tell_no_rate_are_refused(left, right, told):
         rate_from_votes(np.array(left), np.array(right))
 
 
-def test_real_labels_that_were_turned_round_are_counted_by_what_judges_believe():
-    if not LLMBAR.exists():
-        pytest.skip("no folder of shared sample data lies beside the checkout")
+def test_real_labels_that_were_turned_round_are_counted_by_what_judges_believe(shared_data):
+    folder = shared_data / "llmbar"
     import polars as pl
 
     # The share of GPT-4's votes, tempered on the odd pairs as they are, tells of the even pairs who was turned round.
-    votes = pl.read_parquet(LLMBAR / "votes.parquet").filter(pl.col("vote").is_not_null(), base_model="GPT-4")
-    items = pl.read_parquet(LLMBAR / "items.parquet").join(
+    votes = pl.read_parquet(folder / "votes.parquet").filter(pl.col("vote").is_not_null(), base_model="GPT-4")
+    items = pl.read_parquet(folder / "items.parquet").join(
         votes.group_by("item_id").agg(share=(pl.col("vote") == 1).mean()), on="item_id", maintain_order="left"
     )
     gold, share = items["label"].to_numpy() == 1, items["share"].to_numpy()

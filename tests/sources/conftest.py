@@ -1,5 +1,4 @@
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,20 +8,6 @@ import pyarrow as pa
 import pytest
 
 from prefkit.sources import Source, gather, peek, read, unify
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of public samples beside the checkout: too large, and of too many licences, to be part of it."""
-    if not SHARED.is_dir():
-        if os.environ.get("CI") == "true":
-            pytest.fail(
-                "the samples of public data are not beside the checkout (shared/data), and CI needs them"
-            )
-        pytest.skip("the samples of public data are not beside the checkout (shared/data)")
-    return SHARED
 
 
 class Loaded(NamedTuple):
