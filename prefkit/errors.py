@@ -10,16 +10,22 @@ prefkit: it prints its traceback and exits with 1. A child exists only where a c
     ├── EngineError      a model could not be loaded or would not answer
     ├── StoreError       the store cannot be read or written, or holds something it should not
     ├── EstimateError    an estimator did not converge, or its input cannot identify it
-    └── TrainError       training cannot go on
+    ├── TrainError       training cannot go on
+    └── GateError        the dataset was built, and is not what it must be
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prefkit.run import Build
 
 __all__ = [
     "ContractError",
     "DataError",
     "EngineError",
     "EstimateError",
+    "GateError",
     "PrefkitError",
     "Problem",
     "RecipeError",
@@ -98,3 +104,18 @@ class EstimateError(PrefkitError):
 
 class TrainError(PrefkitError):
     """Training cannot start or cannot go on."""
+
+
+class GateError(PrefkitError):
+    """A dataset fails gates that stop its build. All of it was built, and is kept."""
+
+    def __init__(self, problems: Sequence[Problem], run: str, build: "Build | None" = None) -> None:
+        self.problems = tuple(problems)
+        self.run = run
+        self.build = build
+        """What was built, where the error comes straight from the build: it is not sent to other processes."""
+        hint = f"all of it is built and kept: `prefkit card {run}` says what it is"
+        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (GateError, (self.problems, self.run))

@@ -2,8 +2,8 @@
 
 A recipe holds the identity of a result, all of it and nothing else: no host, device or path of a store. Its grammar is
 whole here: `data` lists sources; `build` lists steps, each a stage's name or one name with its settings; `train` says
-what to train on the result; a model in a setting is a name from `models`, and is replaced by the model itself. There
-is no inheritance, no interpolation, no condition: to vary a recipe, copy it, or `--set`.
+what to train on the result; `fail_if` what the result must pass; a model in a setting is a name from `models`, and is
+replaced by the model itself. There is no inheritance, no interpolation, no condition: to vary a recipe, copy it, or `--set`.
 
 Everything that is wrong with a file is found in one pass and shown together, sorted by line, each with its hint.
 Paths in a recipe are relative to the folder of the recipe, so that a recipe moves together with its data.
@@ -14,12 +14,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, SerializeAsAny
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    SerializeAsAny,
+)
 
 from prefkit.catalog import suggest
 from prefkit.edits import edit, step_word
 from prefkit.engines import Model
 from prefkit.errors import PrefkitError, Problem, RecipeError
+from prefkit.gates.said import AnyLimit, limits_in, plain_limits, read_limits
 from prefkit.keys import models_in
 from prefkit.parts import STAGES
 from prefkit.sources import Source
@@ -31,6 +40,7 @@ from prefkit.yaml_text import yaml_text
 __all__ = ["Origin", "Recipe"]
 
 if TYPE_CHECKING:
+    from prefkit.experiment.settings import CompareSettings
     from prefkit.train.settings import TrainSettings
 
 C = TypeVar("C", bound=BaseModel)
@@ -45,12 +55,23 @@ def _train_settings() -> "type[TrainSettings]":
     return TrainSettings
 
 
+def _compare_settings() -> "type[CompareSettings]":
+    from prefkit.experiment.settings import CompareSettings
+
+    return CompareSettings
+
+
 def _read_train(value: Any) -> Any:
     return _train_settings().model_validate(value) if isinstance(value, Mapping) else value
 
 
+def _read_compare(value: Any) -> Any:
+    return _compare_settings().model_validate(value) if isinstance(value, Mapping) else value
+
+
 if not TYPE_CHECKING:
     TrainSettings = Annotated[SerializeAsAny[BaseModel], BeforeValidator(_read_train)]
+    CompareSettings = Annotated[SerializeAsAny[BaseModel], BeforeValidator(_read_compare)]
 
 
 @dataclass(frozen=True)
@@ -81,6 +102,10 @@ class Recipe(BaseModel):
     """The steps, in order."""
     train: TrainSettings | None = None
     """What to train on the result."""
+    compare: CompareSettings | None = None
+    """How the result is compared with other datasets, as far as that differs from the defaults."""
+    fail_if: Annotated[dict[str, AnyLimit], AfterValidator(limits_in)] = {}
+    """What the finished dataset must pass: gates by name, each with a limit, what happens, or both. No part of any key."""
     max_failures: Share = 0.01
     """Largest share of a step's rows whose model calls may fail before the build stops."""
     license: str | None = None
@@ -127,6 +152,11 @@ class Recipe(BaseModel):
         plain["build"] = [_spell_step(stage, names) for stage in self.build]
         if self.train is not None:
             plain["train"] = _spell(self.train, self.train.model_dump(mode="json", exclude_unset=True), names)
+        if self.compare is not None:
+            said_of = self.compare.model_dump(mode="json", exclude_unset=True)
+            plain["compare"] = _spell(self.compare, said_of, names)
+        if self.fail_if:
+            plain["fail_if"] = plain_limits(self.fail_if)
         plain["max_failures"] = self.max_failures
         said = {"license": self.license, "language": list(self.language), "sets": list(self.sets)}
         return plain | {key: value for key, value in said.items() if value}
@@ -166,7 +196,19 @@ class _Head(BaseModel):
     language: tuple[str, ...] = ()
 
 
-_KEYS = ("name", "seed", "models", "data", "build", "train", "max_failures", "license", "language")
+_KEYS = (
+    "name",
+    "seed",
+    "models",
+    "data",
+    "build",
+    "train",
+    "compare",
+    "fail_if",
+    "max_failures",
+    "license",
+    "language",
+)
 
 
 class _Reader:
@@ -198,6 +240,9 @@ class _Reader:
             if key not in given:
                 self._wrong(f"'{key}' is missing", root, example)
         fields: dict[str, Any] = dict(head.config) if head.config else {}
+        gates = read_limits(given.get("fail_if"), self.file)
+        self.problems += gates.problems
+        fields["fail_if"] = gates.limits
         fields["models"] = models = self._models(given.get("models"))
         data, build, train = (self._items(given, "data"), self._items(given, "build"), given.get("train"))
         fields["data"] = tuple(self._sources(data))
@@ -205,6 +250,14 @@ class _Reader:
         fields["train"] = (
             self._config(_train_settings(), train, Owner(self.file, "train", "prefkit stages train", models))
             if train
+            else None
+        )
+        versus = given.get("compare")
+        fields["compare"] = (
+            self._config(
+                _compare_settings(), versus, Owner(self.file, "compare", "prefkit stages compare", models)
+            )
+            if versus
             else None
         )
         fields["origin"] = Origin(

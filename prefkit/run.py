@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from prefkit.catalog import suggest
-from prefkit.errors import PrefkitError, StoreError
+from prefkit.errors import GateError, PrefkitError, StoreError
+from prefkit.gates.verdict import Result, gated, stopping
 from prefkit.keys import faked, source_key, stage_key
 from prefkit.manifest import Manifest
 from prefkit.recipe import Recipe
 from prefkit.steps import Event, Settings, Step, make_source, make_stage
 from prefkit.store import DamagedError, Store
 
-__all__ = ["Build", "Event", "Settings", "build"]
+__all__ = ["Build", "Event", "Settings", "build", "make"]
 
 _REPAIRS = 25
 """Damaged objects mended in one build before it gives up: more than that is a broken disk, not bad luck."""
@@ -43,6 +44,12 @@ class Build:
         return list(self.steps.values())[-1]
 
     @property
+    def gates(self) -> list[Result]:
+        """What the gates find (`prefkit.gates`), from manifests alone. A build that ended early is not gated."""
+        is_whole = len(self.steps) == 1 + len(self.recipe.build)
+        return gated(self.steps, self.recipe.fail_if) if is_whole else []
+
+    @property
     def table(self) -> pa.Table:
         """The rows of the last step, memory-mapped."""
         return self.store.table(self.last)
@@ -52,7 +59,16 @@ def build(recipe: Recipe, store: Store, settings: Settings | None = None) -> Bui
     """Make every missing step of a recipe and return the build.
 
     Raises PrefkitError of the kind that fits; whatever was finished stays, so the next call goes on from there.
+    GateError is one of them: everything is built, and `error.build` is what this would have returned.
     """
+    made = make(recipe, store, settings)
+    if problems := stopping(made.gates, recipe.name):
+        raise GateError(problems, recipe.name, made)
+    return made
+
+
+def make(recipe: Recipe, store: Store, settings: Settings | None = None) -> Build:
+    """Make every missing step of a recipe and return the build, whatever its gates find."""
     settings = settings or Settings()
     names = ["00-data", *recipe.step_names()]
     if settings.until:

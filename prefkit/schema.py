@@ -5,13 +5,16 @@ of: a model in a setting is written as a name from `models:`, and a step as a na
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from prefkit.described import Described, meanings
 from prefkit.engines import Model
+from prefkit.experiment.settings import CompareSettings
+from prefkit.gates.rules import RULES, Rule, Then
+from prefkit.gates.said import Limit
 from prefkit.objectives import PRESETS
 from prefkit.recipe import Recipe
 from prefkit.sources import Source
@@ -28,7 +31,7 @@ _SPELLED = {"anyOf": [{"type": "string"}, {"type": "object", "maxProperties": 1}
 
 def recipe_schema(stages: Sequence[type[Stage]] = BUILTIN) -> dict[str, Any]:
     """Return the schema of recipes that may name these stages. The shipped one knows the built-in stages."""
-    kinds: list[type[BaseModel]] = [Model, Source, TrainSettings, *stages]
+    kinds: list[type[BaseModel]] = [Model, Source, TrainSettings, CompareSettings, Limit, *stages]
     found, shared = models_json_schema(
         [(kind, "validation") for kind in kinds], ref_template=_REF, schema_generator=Described
     )
@@ -48,6 +51,13 @@ def recipe_schema(stages: Sequence[type[Stage]] = BUILTIN) -> dict[str, Any]:
         "build", type="array", items={"anyOf": [_step(kind, names) for kind in stages]}
     )
     properties["train"] = _described("train", **_ref(names[TrainSettings]))
+    properties["compare"] = _described("compare", **_ref(names[CompareSettings]))
+    properties["fail_if"] = _described(
+        "fail_if",
+        type="object",
+        additionalProperties=False,
+        properties={name: _gate(rule, names[Limit]) for name, rule in RULES.items()},
+    )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "prefkit recipe",
@@ -62,7 +72,19 @@ def recipe_schema(stages: Sequence[type[Stage]] = BUILTIN) -> dict[str, Any]:
 
 _REF = "#/$defs/{model}"
 _SINGLE = ("name", "seed", "max_failures", "license", "language")
-_ORDER = ("name", "seed", "models", "data", "build", "train", "max_failures", "license", "language")
+_ORDER = (
+    "name",
+    "seed",
+    "models",
+    "data",
+    "build",
+    "train",
+    "compare",
+    "fail_if",
+    "max_failures",
+    "license",
+    "language",
+)
 
 
 def _step(kind: type[Stage], names: Mapping[type[BaseModel], str]) -> dict[str, Any]:
@@ -77,6 +99,11 @@ def _step(kind: type[Stage], names: Mapping[type[BaseModel], str]) -> dict[str, 
     if any(info.is_required() for info in kind.model_fields.values()):
         return settings
     return {"anyOf": [{"const": word, "description": summary}, settings]}
+
+
+def _gate(rule: Rule, limit: str) -> dict[str, Any]:
+    """Return what a recipe may say of a gate: what happens, or a limit."""
+    return {"description": rule.meaning, "anyOf": [{"enum": list(get_args(Then))}, _ref(limit)]}
 
 
 def _objective(pieces: Mapping[str, Any]) -> dict[str, Any]:

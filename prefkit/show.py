@@ -1,4 +1,4 @@
-"""Looking at a step: what it did, and its rows, the two sides of a pair beside each other.
+"""Looking at a step: what it did, and its rows, the two sides of a pair beside each other, their differences marked.
 
 Rows come from models and from strangers, so nothing of theirs reaches a terminal as it is: control characters, which
 could recolour it, move the cursor or set its title, and marks that turn the direction of text are written out. Texts
@@ -20,9 +20,25 @@ from rich.text import Text
 from prefkit.columns import COLUMNS
 from prefkit.errors import StoreError
 from prefkit.manifest import Manifest, Shard
+from prefkit.marks import Mark, differing
 from prefkit.store import Store
 
-__all__ = ["ColumnView", "Part", "as_json", "columns", "draw", "rows", "summary", "thousands", "visible"]
+__all__ = [
+    "ColumnView",
+    "Part",
+    "as_json",
+    "columns",
+    "cut",
+    "draw",
+    "in_brief",
+    "marked_sides",
+    "plain",
+    "rows",
+    "settings",
+    "summary",
+    "thousands",
+    "visible",
+]
 
 Part = Literal["kept", "dropped", "failed"]
 
@@ -31,6 +47,12 @@ _UNSAFE = re.compile(
 )
 _LONGEST = 1500
 """Characters of one message that are shown: about a screen."""
+_ALIKE = 0.25
+"""Share of its characters that two texts must have in common for their differences to be marked: below it nearly all
+would be, and the marks say nothing."""
+_MARKS = {"chosen": ("bold underline green", "{+", "+}"), "rejected": ("bold underline red", "[-", "-]")}
+"""Style on a terminal, which shows without colours too; and signs where there are no styles, as `git --word-diff`."""
+Turns = Sequence[Mapping[str, str | None]]
 
 
 class ColumnView(NamedTuple):
@@ -79,15 +101,19 @@ def rows(
 
 
 def _by_id(store: Store, shards: Sequence[Shard], row_id: str) -> pa.Table:
-    near: list[str] = []
+    found: list[pa.Table] = []
     for shard in shards:
         table = store.get(shard)
         if "id" not in table.column_names:
             break
-        found = table.filter(pc.starts_with(table["id"], row_id))
-        if found.num_rows == 1 or row_id in found["id"].to_pylist():
-            return found.slice(0, 1) if found.num_rows == 1 else found.filter(pc.equal(found["id"], row_id))
-        near += found["id"].to_pylist()[:3]
+        rows = table.filter(pc.starts_with(table["id"], row_id))
+        exact = rows.filter(pc.equal(rows["id"], row_id))
+        if exact.num_rows:
+            return exact.slice(0, 1)
+        found += [rows] if rows.num_rows else []
+    if len(found) == 1 and found[0].num_rows == 1:
+        return found[0]
+    near = [id_ for rows in found for id_ in rows["id"].slice(0, 3).to_pylist()]
     hint = (
         f"several ids begin so: {', '.join(near[:3])}" if near else "`prefkit show` without --id lists rows"
     )
@@ -110,9 +136,7 @@ def _view(name: str, kind: str) -> ColumnView:
 
 def summary(name: str, manifest: Manifest) -> list[str]:
     """Return what a step did in a few lines: settings, the flow of its rows, what it counted."""
-    config = ", ".join(
-        f"{key}: {_plain(value)}" for key, value in manifest.config.items() if value not in (None, [], {})
-    )
+    config = settings(manifest.config)
     flow = manifest.rows
     lines = [f"{name} · {manifest.stage} v{manifest.version} · {thousands(flow.kept)} {manifest.level} rows"]
     if config and manifest.kind != "source":
@@ -130,13 +154,46 @@ def summary(name: str, manifest: Manifest) -> list[str]:
     return [visible(line) for line in lines]
 
 
-def draw(table: pa.Table) -> Iterator[RenderableType]:
-    """Yield one drawing per row: conversations as such, pairs side by side, the rest as `name value`."""
+def settings(config: Mapping[str, Any]) -> str:
+    """Return the settings that say something, in one line."""
+    said = {key: value for key, value in config.items() if value not in (None, [], {})}
+    return ", ".join(f"{key}: {plain(_model_id(value))}" for key, value in said.items())
+
+
+def _model_id(value: Any) -> Any:
+    """Return a model as its name, with its revision where that says something."""
+    if not isinstance(value, Mapping) or set(value) != {"id", "revision"}:
+        return value
+    return value["id"] if value["revision"] == "main" else f"{value['id']}@{value['revision']}"
+
+
+def draw(table: pa.Table, *, signs: bool = False) -> Iterator[RenderableType]:
+    """Yield one drawing per row: conversations as such, pairs side by side, the rest as `name value`.
+
+    With `signs`, what differs between both sides of a pair is marked by signs, for where styles cannot be seen.
+    """
     for row in table.to_pylist():
-        yield Group(*_draw(row))
+        yield Group(*_draw(row, signs=signs))
 
 
-def _draw(row: Mapping[str, Any]) -> Iterator[RenderableType]:
+def marked_sides(chosen: Turns, rejected: Turns, *, signs: bool = False) -> list[Text]:
+    """Return both sides of a pair with the words marked in which they differ, unless little else is left of them."""
+    texts = [[(turn["content"] or "")[:_LONGEST] for turn in side] for side in (chosen, rejected)]
+    marks = [differing(*both) for both in zip(*texts, strict=False)]
+    sides = []
+    for at, (name, turns) in enumerate((("chosen", chosen), ("rejected", rejected))):
+        found = [each[at] for each in marks] if _are_alike(texts, marks) else []
+        sides.append(_conversation(turns, found, _MARKS[name] if signs else (_MARKS[name][0], "", "")))
+    return sides
+
+
+def _are_alike(texts: Sequence[Sequence[str]], marks: Sequence[Sequence[Sequence[Mark]]]) -> bool:
+    long = max(sum(map(len, side)) for side in texts)
+    marked = max(sum(mark.end - mark.start for each in marks for mark in each[at]) for at in (0, 1))
+    return long > 0 and marked <= (1 - _ALIKE) * long
+
+
+def _draw(row: Mapping[str, Any], *, signs: bool) -> Iterator[RenderableType]:
     conversations = [
         name for name in ("prompt", "response", "chosen", "rejected") if row.get(name) is not None
     ]
@@ -147,7 +204,7 @@ def _draw(row: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield Text("response", style="bold")
         yield _conversation(row["response"])
     if {"chosen", "rejected"} <= set(conversations):
-        yield _sides(row)
+        yield _sides(row, signs=signs)
     sides = ("chosen", "rejected") if "chosen" in conversations else ()
     shown = {
         *conversations,
@@ -157,11 +214,11 @@ def _draw(row: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield _facts({name: value for name, value in row.items() if name not in shown})
 
 
-def _sides(row: Mapping[str, Any]) -> Table:
+def _sides(row: Mapping[str, Any], *, signs: bool) -> Table:
     table = Table(box=None, show_header=True, padding=(0, 2, 0, 0), expand=True)
     table.add_column("chosen", ratio=1, header_style="bold green")
     table.add_column("rejected", ratio=1, header_style="bold red")
-    table.add_row(_conversation(row["chosen"]), _conversation(row["rejected"]))
+    table.add_row(*marked_sides(row["chosen"], row["rejected"], signs=signs))
     table.add_row(_side(row, "chosen_"), _side(row, "rejected_"))
     return table
 
@@ -176,30 +233,41 @@ def _facts(values: Mapping[str, Any]) -> Text:
     text = Text()
     for name, value in values.items():
         if value is not None:
-            text.append(f"{visible(name)} ", style="dim").append(f"{_short(value)}   ")
+            text.append(f"{visible(name)} ", style="dim").append(f"{in_brief(value)}   ")
     return text
 
 
-def _conversation(messages: Sequence[Mapping[str, str | None]]) -> Text:
+def _conversation(
+    messages: Turns, marks: Sequence[Sequence[Mark]] = (), style: tuple[str, str, str] = ("", "", "")
+) -> Text:
+    """Return a conversation, with marks on the turns that have some."""
     text = Text()
     for at, message in enumerate(messages):
         text.append(("\n" if at else "") + visible(message["role"] or "?") + ": ", style="dim")
-        text.append(_cut(message["content"] or ""))
+        content, done = message["content"] or "", 0
+        for mark in marks[at] if at < len(marks) else ():
+            text.append(visible(content[done : mark.start]))
+            text.append(f"{style[1]}{visible(content[mark.start : mark.end])}{style[2]}", style=style[0])
+            done = mark.end
+        text.append(cut(content[done:], _LONGEST - done))
     return text
 
 
-def _cut(text: str) -> str:
-    if len(text) <= _LONGEST:
+def cut(text: str, longest: int = _LONGEST) -> str:
+    """Return a text that may be printed, cut to so many characters with a count of those left out."""
+    if len(text) <= longest:
         return visible(text)
-    return f"{visible(text[:_LONGEST])} … {thousands(len(text) - _LONGEST)} characters more"
+    return f"{visible(text[:longest])} … {thousands(len(text) - longest)} characters more"
 
 
-def _short(value: object) -> str:
-    text = visible(_plain(value)).replace("\n", "\\n")
-    return text if len(text) <= 200 else text[:199] + "…"
+def in_brief(value: object, longest: int = 200) -> str:
+    """Return a value in one line."""
+    text = visible(plain(value)).replace("\n", "\\n")
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """Return a value as people read it: numbers to four digits, text as it is, all else as JSON."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)

@@ -322,7 +322,7 @@ def test_a_report_on_other_rows_is_not_shown(store: Store) -> None:
 
 
 def test_importing_the_card_imports_nothing_heavy() -> None:
-    code_ = "import sys, prefkit.card, prefkit.export, prefkit.build_report; print(json.dumps(sorted(sys.modules)))"
+    code_ = "import sys, prefkit.card, prefkit.export, prefkit.page; print(json.dumps(sorted(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-c", f"import json\n{code_}"], capture_output=True, text=True, check=True
     )

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from prefkit.cli import run
 
 HEAVY = {"torch", "transformers", "datasets", "sentence_transformers", "vllm"}
-VERBS = ("new", "plan", "build", "train", "show", "diff", "lint", "card", "export", "stages", "gc")
+VERBS = ("new", "plan", "build", "train", "show", "why", "diff", "lint", "card", "export", "stages", "gc")
 ROWS = [
     {"prompt": f"question {at // 2}", "response": f"answer {at}\x1b[31m", "score": float(at % 2)}
     for at in range(8)
@@ -196,11 +197,35 @@ def test_show_finds_columns_ids_and_dropped_rows(built, capsys):
 def test_diff_prints_nothing_where_nothing_changed(built, capsys):
     assert told(capsys, "diff", "small", "small/split") == ""
     told(capsys, "build", "small.yaml", "--set", "name=other", "--set", "build.margin.scale=3")
-    assert told(capsys, "diff", "small/margin", "other/margin") == (
-        "setting  scale: 2.0 -> 3.0\nvalues   margin: 4 of 4 rows\n"
-    )
+    out = told(capsys, "diff", "small/margin", "other/margin", "-n", "2").splitlines()
+    assert out[:2] == ["setting  scale: 2 -> 3", "values   margin: 4 of 4 rows"]
+    assert [line.partition("  ")[2][12:] for line in out[2:]] == ["  2 -> 3"] * 2
     found = json.loads(told(capsys, "diff", "small/margin", "other/margin", "--json"))
     assert (found["flipped"], found["values"]) == (0, {"margin": 4})
+    assert [(one["before"], one["after"]) for one in found["examples"]["margin"]] == [(2.0, 3.0)] * 4
+
+
+def test_diff_of_two_runs_says_which_steps_they_were_made_by(built, capsys):
+    recipe = (
+        Path("small.yaml")
+        .read_text()
+        .replace("  - split\n", "")
+        .replace("  - pair\n", "  - dedup\n  - pair\n")
+    )
+    Path("other.yaml").write_text(recipe.replace("name: small", "name: other").replace("17", "18"))
+    told(capsys, "build", "other.yaml")
+    out = told(capsys, "diff", "small", "other")
+    assert out.startswith("recipe   seed: 17 -> 18\n")
+    assert [line.split()[:2] for line in out.splitlines() if re.match(r"\d\d-", line)] == [
+        ["00-data", "same"],
+        ["01-dedup", "added"],
+        ["01-pair", "->"],
+        ["02-margin", "->"],
+        ["03-split", "removed"],
+    ]
+    found = json.loads(told(capsys, "diff", "small", "other", "--json"))
+    assert [step["state"] for step in found["steps"]] == ["same", "added", "same", "same", "removed"]
+    assert [one["name"] for one in found["recipe"]] == ["seed"]
 
 
 def test_stages_lists_and_explains(capsys):

@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
-from prefkit.diff import Change, compare
-from prefkit.identity import digest
+from prefkit.diff import Change, Example, Flip, compare, compare_runs
+from prefkit.identity import digest, hash_json
 from prefkit.manifest import Made, Manifest, Rows
 from prefkit.store import Store
 
@@ -118,3 +118,64 @@ def test_rows_that_are_no_pairs_are_matched_by_id(store):
     other = changed(prompts.slice(0, 3), "margin", [0.5, None, 3.0])
     found = compare(store, filed(store, prompts), filed(store, other))
     assert (found.rows, found.values, found.flipped) == ((1, 3, 0), {"margin": 1}, 0)
+
+
+def with_texts(table: pa.Table) -> pa.Table:
+    for name in ("prompt", "chosen", "rejected"):
+        said = [[{"role": "user", "content": f"{name} {at}"}] for at in range(table.num_rows)]
+        table = table.append_column(name, pa.array(said))
+    return table
+
+
+def test_flipped_pairs_are_named_with_both_sides(store):
+    one = with_texts(PAIRS)
+    other = changed(changed(one, "chosen_id", ["2", "3", "5", "8"]), "rejected_id", ["1", "4", "6", "7"])
+    found = compare(store, filed(store, one), filed(store, other))
+    assert found.flips == (
+        Flip("a", "prompt 0", "chosen 0", "rejected 0"),
+        Flip("d", "prompt 3", "chosen 3", "rejected 3"),
+    )
+    assert len(compare(store, filed(store, one), filed(store, other), examples=1).flips) == 1
+
+
+def test_rows_that_are_gone_or_new_are_named(store):
+    other = changed(changed(PAIRS.slice(1), "rejected_id", ["4", "6", "new"]), "id", ["b", "c", "e"])
+    found = compare(store, filed(store, PAIRS), filed(store, other))
+    assert (found.gone, found.new) == (("a", "d"), ("e",))
+
+
+def test_values_that_differ_have_examples(store):
+    other = changed(PAIRS, "margin", [0.5, 2.0, None, 4.0])
+    found = compare(store, filed(store, PAIRS), filed(store, other), examples=2)
+    assert found.values == {"margin": 3}
+    assert found.examples["margin"][0] == Example("b", None, 2.0)
+    assert len(found.examples["margin"]) == 2
+    assert (
+        len(compare(store, filed(store, PAIRS), filed(store, other), examples=None).examples["margin"]) == 3
+    )
+
+
+def test_runs_are_compared_step_by_step(store):
+    def run(name: str, models: dict, **steps: Manifest) -> None:
+        for manifest in steps.values():
+            store.save_step(manifest)
+        keys = {f"{at:02d}-{step}": manifest.key for at, (step, manifest) in enumerate(steps.items())}
+        store.save_refs(name, keys, {"name": name, "seed": 1, "models": models, "build": []})
+
+    def step(stage: str, table: pa.Table = PAIRS, **more: object) -> Manifest:
+        return filed(store, table, stage=stage, key=hash_json([stage, digest(table)]), **more)
+
+    data = step("data")
+    fewer = step("margin", PAIRS.slice(1), config={"scale": 2.0})
+    run("one", {"a": {"id": "x"}}, data=data, pair=step("pair"), margin=step("margin"), split=step("split"))
+    run("two", {"a": {"id": "y"}}, data=data, dedup=step("dedup"), pair=step("pair"), margin=fewer)
+    found = compare_runs(store, "one", "two")
+    assert found.recipe == (Change("models.a.id", "x", "y"),)
+    assert [(each.before, each.after, each.state, each.rows) for each in found.steps] == [
+        ("00-data", "00-data", "same", (4, 4)),
+        (None, "01-dedup", "added", (None, 4)),
+        ("01-pair", "02-pair", "same", (4, 4)),
+        ("02-margin", "03-margin", "changed", (4, 3)),
+        ("03-split", None, "removed", (4, None)),
+    ]
+    assert Change("scale", 1.0, 2.0) in found.steps[3].settings

@@ -1,4 +1,5 @@
 import json
+import re
 from io import StringIO
 
 import pyarrow as pa
@@ -57,10 +58,10 @@ def filed(store: Store, *tables: pa.Table, **more) -> Manifest:
     return Manifest.model_validate(fields | more)
 
 
-def drawn(table: pa.Table, width: int = 80) -> str:
+def drawn(table: pa.Table, width: int = 80, *, signs: bool = False) -> str:
     out = StringIO()
     console = Console(file=out, width=width, markup=False, highlight=False)
-    for drawing in draw(table):
+    for drawing in draw(table, signs=signs):
         console.print(drawing)
     return out.getvalue()
 
@@ -90,6 +91,45 @@ def test_a_pair_is_drawn_side_by_side():
     assert "assistant: what" in line
     assert "score 3" in text
     assert "margin 2" in text
+
+
+def sides(chosen: str, rejected: str) -> pa.Table:
+    said = {"chosen": chosen, "rejected": rejected}
+    return pa.table(
+        {"id": ["a"]}
+        | {
+            name: pa.array([[{"role": "assistant", "content": text}]], MESSAGES)
+            for name, text in said.items()
+        }
+    )
+
+
+def test_words_that_differ_are_marked_by_signs_where_there_are_no_styles():
+    table = sides("it costs 12 euros in all", "it costs 13 euros")
+    text = " ".join(drawn(table, signs=True, width=200).split())
+    assert "it costs {+12+} euros {+in all+}" in text
+    assert "it costs [-13-] euros" in text
+    assert "{+" not in drawn(table)
+
+
+def test_words_that_differ_are_bold_and_underlined_where_colours_are_off():
+    out = StringIO()
+    console = Console(file=out, width=120, force_terminal=True, no_color=True, highlight=False, markup=False)
+    for drawing in draw(sides("it costs 12 euros", "it costs 13 euros")):
+        console.print(drawing)
+    assert re.findall(r"\x1b\[1;4m(\w+)\x1b\[0m", out.getvalue()) == ["12", "13"]
+
+
+def test_sides_with_nothing_in_common_are_not_marked():
+    text = drawn(sides("one two three", "entirely other words here"), signs=True)
+    assert "{+" not in text
+    assert "[-" not in text
+
+
+def test_marks_stay_on_their_words_behind_what_is_written_out():
+    text = drawn(sides("\x07\x07 say yes to it all", "\x07\x07 say no to it all"), signs=True, width=120)
+    assert "say {+yes+} to it all" in text
+    assert "say [-no-] to it all" in text
 
 
 def test_rows_reach_the_terminal_without_their_control_characters():
@@ -127,6 +167,14 @@ def test_a_row_is_found_by_the_first_digits_of_its_id(store):
     manifest = filed(store, pair_table())
     assert rows(store, manifest, row_id="bb")["id"].to_pylist() == ["bb3"]
     assert rows(store, manifest, row_id="aa2")["id"].to_pylist() == ["aa2"]
+
+
+def test_digits_that_begin_ids_of_two_shards_name_no_row(store):
+    table = pair_table()
+    manifest = filed(store, table.slice(0, 1), table.slice(1))
+    with pytest.raises(StoreError) as caught:
+        rows(store, manifest, row_id="aa")
+    assert caught.value.hint == "several ids begin so: aa1, aa2"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def write_card(store: Store, run: str, out: Path | None = None) -> str:
 
 def render(facts: Facts) -> str:
     """Return the card as Markdown. Sections with nothing to say are left out."""
-    parts = [front_matter(facts), origin.opening(facts)]
+    parts = [front_matter(facts), origin.opening(facts), *filter(None, [limits.banner(facts)])]
     for title, write in _SECTIONS:
         if body := write(facts):
             parts.append(f"## {title}\n\n{body}")

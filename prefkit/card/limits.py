@@ -3,85 +3,93 @@
 Limits are worked out from what the manifests have and lack, so that nobody has to remember to write them down.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from prefkit.card.facts import Facts
-from prefkit.card.markdown import code, count, estimate, rate, table
+from prefkit.card.markdown import code, count, table
 from prefkit.card.provenance import is_pinned
-from prefkit.statistics.figures import Share
-from prefkit.statistics.records import PairSummary
+from prefkit.gates.measures import Figure
+from prefkit.gates.rules import Then, Wanted, spelled
+from prefkit.gates.said import limits_of_run
+from prefkit.gates.verdict import Result, gated
 
-__all__ = ["Check", "check", "checks", "limits"]
-
-LONGER = (0.35, 0.65)
-"""Between these shares of longer chosen sides, length is not told from noise by the checks."""
-LENGTH_AUC = 0.7
-MISSING = 0.01
-"""Largest share of pairs that may lack a score that the dataset has."""
+__all__ = ["Check", "banner", "check", "checks", "limits"]
 
 
 class Check(NamedTuple):
     """One thing that is asked of a dataset, and whether it holds."""
 
     name: str
+    """What was measured, as Markdown."""
     wanted: str
     found: str
-    """Markdown."""
     passed: bool
+    gate: str
+    """The rule: `length-auc`."""
+    then: Then
+    """What happens where it does not hold."""
+    is_said: bool
+    """Whether the limit is the recipe's own, and not the default."""
+    is_close: bool = False
+    """It fails, but the 95 % interval holds the limit, so that chance could have put it there."""
 
 
 def check(facts: Facts) -> list[Check]:
-    """Return every check that can be made of the rows."""
-    found = facts.summary
-    failed = sum(step.manifest.rows.failed for step in facts.steps)
-    results = [Check("rows that failed", "0", count(failed), failed == 0)]
-    if found.splits:
-        results.append(Check("prompts in two splits", "0", count(found.straddling), found.straddling == 0))
-    if found.pairs is not None:
-        results += _of_pairs(found.pairs)
-    return results
+    """Return what every gate finds, those that are switched off included."""
+    steps = facts.recipe.get("build")
+    is_whole = isinstance(steps, list) and len(facts.steps) > len(steps)
+    manifests = {step.name: step.manifest for step in facts.steps}
+    return [_check(each) for each in gated(manifests, limits_of_run(facts.recipe), is_whole=is_whole)]
 
 
-def _of_pairs(pairs: PairSummary) -> Iterator[Check]:
-    yield Check("pairs with identical sides", "0", rate(pairs.identical), pairs.identical.count == 0)
-    longer, auc = pairs.lengths.longer, pairs.lengths.auc
-    if longer.rate is not None:
-        fits = LONGER[0] <= longer.rate <= LONGER[1]
-        yield Check(
-            "chosen is the longer side",
-            f"{100 * LONGER[0]:.0f} to {100 * LONGER[1]:.0f} %",
-            rate(longer),
-            fits,
-        )
-    if auc.value is not None:
-        yield Check(
-            "AUC of length alone",
-            f"{1 - LENGTH_AUC:g} to {LENGTH_AUC:g}",
-            estimate(auc),
-            _is_blind(auc.value),
-        )
-    for name, scores in pairs.scores.items():
-        missing = Share(count=scores.gap.missing, n=scores.gap.n + scores.gap.missing)
-        fits = (missing.rate or 0) <= MISSING
-        yield Check(
-            f"pairs without score {code(name)}", f"at most {100 * MISSING:.0f} %", rate(missing), fits
-        )
-    if pairs.labels.reversed is not None and pairs.labels.reversed.n:
-        fits = pairs.labels.reversed.count == 0
-        yield Check("`p_chosen` below one half, no tie", "0", rate(pairs.labels.reversed), fits)
+def _check(result: Result) -> Check:
+    rule, figure = result.rule, result.figure
+    name = code(rule.name) if figure is None else figure.title.format(code(figure.subject))
+    wanted = spelled(result.wanted, rule.unit)
+    is_close = (
+        not result.passed and rule.judged != "exact" and figure is not None and _holds(figure, result.wanted)
+    )
+    return Check(name, wanted, result.found, result.passed, rule.name, result.then, result.is_said, is_close)
 
 
-def _is_blind(auc: float) -> bool:
-    return 1 - LENGTH_AUC <= auc <= LENGTH_AUC
+def _holds(figure: Figure, wanted: Wanted) -> bool:
+    return any(end is not None and figure.low < end < figure.high for end in wanted)
+
+
+_FAILED: Mapping[Then, str] = {
+    "stop": "**failed: the build stops**",
+    "mark": "**failed: marked**",
+    "off": "failed, switched off",
+}
 
 
 def checks(facts: Facts) -> str:
-    """Show the checks."""
+    """Show the gates."""
     cells = [
-        (each.name, each.wanted, each.found, "yes" if each.passed else "**no**") for each in check(facts)
+        (
+            code(each.gate),
+            each.name,
+            each.wanted,
+            "recipe" if each.is_said else "default",
+            each.found,
+            "yes" if each.passed else _FAILED[each.then],
+        )
+        for each in check(facts)
     ]
-    return table(("check", "wanted", "found", "passed"), cells)
+    return table(("gate", "check", "wanted", "limit from", "found", "passed"), cells)
+
+
+def banner(facts: Facts) -> str:
+    """Say at the top of a card which gates failed; empty where none did."""
+    failed = [each for each in check(facts) if not each.passed and each.then != "off"]
+    if not failed:
+        return ""
+    lines = [
+        f"> - {code(each.gate)}: {each.name}: {each.found}, wanted {each.wanted} ({each.then})"
+        for each in failed
+    ]
+    return "\n".join(["> **Gates failed.** What the dataset should pass, and does not:", ">", *lines])
 
 
 def limits(facts: Facts) -> str:

@@ -11,7 +11,7 @@ from prefkit.columns import COLUMNS
 from prefkit.statistics import Summary
 from prefkit.statistics.figures import Share
 
-__all__ = ["columns", "flow", "opening", "sources"]
+__all__ = ["columns", "flow", "name_of", "opening", "sources"]
 
 
 def opening(facts: Facts) -> str:
@@ -68,6 +68,13 @@ def sources(facts: Facts) -> str:
         )
     lines.append(f"Digest of the rows as they were read: {code(manifest.digest)}")
     return "\n\n".join(lines)
+
+
+def name_of(settings: Mapping[str, Any]) -> str:
+    """Return a source as one calls it: its name, and where it was read. Markdown."""
+    place = next((key for key in ("hub", "file", "ref") if settings.get(key)), "file")
+    where, name = _places(settings, place), settings.get("name")
+    return f"{code(name)} ({where})" if name else where
 
 
 def _places(settings: Mapping[str, Any], key: str) -> str:

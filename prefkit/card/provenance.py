@@ -14,7 +14,19 @@ from prefkit.yaml_text import yaml_text
 __all__ = ["digests", "is_pinned", "models", "recipe_text", "reproduction", "versions"]
 
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
-_ORDER = ("name", "license", "language", "seed", "models", "data", "build", "train", "max_failures")
+_ORDER = (
+    "name",
+    "license",
+    "language",
+    "seed",
+    "models",
+    "data",
+    "build",
+    "train",
+    "compare",
+    "fail_if",
+    "max_failures",
+)
 _HOST = re.compile(r"\bhttps?://\S+")
 
 

@@ -1,14 +1,24 @@
 """What the rows are worth: composition, scores, length, labels, curriculum, reference."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from prefkit.card.facts import Facts
 from prefkit.card.markdown import code, count, estimate, mean, number, rate, spread_table, table
 from prefkit.card.origin import prompts
-from prefkit.statistics.figures import Share
+from prefkit.statistics.figures import Estimate, Share
 from prefkit.statistics.records import Counts, Couple, PairSummary, ResponseSummary, Votes
 
-__all__ = ["composition", "curriculum", "labels", "length", "quality", "reference"]
+__all__ = [
+    "composition",
+    "curriculum",
+    "is_without_length",
+    "labels",
+    "length",
+    "margin_of",
+    "quality",
+    "reference",
+]
 
 
 def composition(facts: Facts) -> str:
@@ -103,12 +113,59 @@ def length(facts: Facts) -> str:
     lines = [
         f"- chosen is the longer side: {rate(lengths.longer)}",
         f"- both sides are equally long: {rate(lengths.equal)}",
-        f"- how well length alone tells chosen from rejected (AUC, 0.5 is not at all): {estimate(lengths.auc)}",
+        f"- how well the length difference alone tells chosen from rejected (AUC, 0.5 is not at all): {_auc(lengths.auc)}",
     ]
     if lengths.with_worth is not None and lengths.with_worth.value is not None:
         what = f"- rank correlation of {_worth(found.pairs)} and length difference (Spearman)"
-        lines.append(f"{what}: {estimate(lengths.with_worth)}")
+        known = (
+            "; the margin is without what length explains, so this is no evidence"
+            if is_without_length(facts)
+            else ""
+        )
+        lines.append(f"{what}: {estimate(lengths.with_worth)}{known}")
     return _joined([spread_table(sides), "\n".join(lines)])
+
+
+def _auc(figure: Estimate) -> str:
+    """Return an AUC to two decimals: more than its interval would bear says nothing."""
+    if figure.value is None:
+        return "–"
+    ends = (
+        "" if figure.low is None or figure.high is None else f"; 95 %: {figure.low:.2f} to {figure.high:.2f}"
+    )
+    return f"{figure.value:.2f} (n {count(figure.n)}{ends})"
+
+
+_FROM = {
+    "votes": "the mean strength of the votes for chosen",
+    "scores": "score of chosen less score of rejected",
+}
+_MADE = {
+    "residual-length": "with what the length difference explains taken out, so that it can be below 0",
+    "standardise": "in units of its spread over the dataset",
+    "log-odds": "on the scale of log-odds",
+}
+
+
+def margin_of(facts: Facts) -> str:
+    """Return what `margin` is under this recipe, by the settings of the step that wrote it; empty where none did. Markdown."""
+    config = _margin_step(facts)
+    if config is None:
+        return ""
+    made = _MADE.get(str(config.get("transform")), "")
+    clip = config.get("clip")
+    parts = [_FROM.get(str(config.get("source")), ""), made, f"cut at {number(float(clip))}" if clip else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def is_without_length(facts: Facts) -> bool:
+    """Return whether the margin is what is left of it once length is taken out."""
+    return (_margin_step(facts) or {}).get("transform") == "residual-length"
+
+
+def _margin_step(facts: Facts) -> Mapping[str, Any] | None:
+    found = [step.manifest.config for step in facts.steps if step.manifest.stage == "margin"]
+    return found[-1] if found else None
 
 
 def _worth(pairs: PairSummary) -> str:
@@ -137,7 +194,9 @@ def labels(facts: Facts) -> str:
     spreads = [("`margin`", found.margin), ("`p_chosen`", found.p_chosen), ("`flip_prob`", found.flip_prob)]
     graded = found.p_chosen if found.graded is not None and found.graded.count else None
     bars = "" if graded is None else _bars(graded.bars, graded.low or 0.0, graded.high or 1.0)
-    parts = ["\n".join(lines), spread_table([*spreads, ("`weight`", found.weight)]), bars]
+    meant = margin_of(facts) if found.margin is not None else ""
+    said = f"`margin` is {meant}." if meant else ""
+    parts = ["\n".join(lines), spread_table([*spreads, ("`weight`", found.weight)]), said, bars]
     return _joined([*parts, _votes(pairs.votes)])
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prefkit.cli import keeping, looking, making
+from prefkit.cli import comparing, keeping, looking, making
 from prefkit.cli.lint import lint
 from prefkit.cli.process import go_on
 from prefkit.errors import PrefkitError
@@ -33,10 +33,14 @@ _VERBS: tuple[Callable[..., None], ...] = (
     making.plan,
     making.build,
     making.train,
+    comparing.compare,
+    comparing.ablate,
     looking.show,
+    looking.why,
     looking.diff,
     lint,
     keeping.card,
+    keeping.report,
     keeping.export,
     looking.stages,
     keeping.gc,

@@ -11,6 +11,9 @@ from prefkit.cli.out import print_json, show, table
 from prefkit.described import Described
 from prefkit.engines import Model
 from prefkit.errors import PrefkitError
+from prefkit.experiment.settings import CompareSettings
+from prefkit.gates.rules import RULES, spelled
+from prefkit.gates.said import Limit
 from prefkit.parts import STAGES
 from prefkit.schema import recipe_schema
 from prefkit.sources import Source
@@ -19,7 +22,11 @@ from prefkit.train.settings import TrainSettings
 
 __all__ = ["all_stages", "one", "schema"]
 
-_SECTIONS: dict[str, type[BaseModel]] = {"data": Source, "train": TrainSettings}
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "data": Source,
+    "train": TrainSettings,
+    "compare": CompareSettings,
+}
 
 
 def schema() -> None:
@@ -41,13 +48,16 @@ def all_stages(*, as_json: bool) -> None:
 
 
 def one(name: str, *, as_json: bool) -> None:
-    """Explain one stage, or what an item of `data` or `train` may say."""
+    """Explain one stage, or what an item of `data` or `train` may say, or which gates `fail_if` has."""
+    if name == "fail_if":
+        _gates(as_json=as_json)
+        return
     if name in _SECTIONS:
         kind: type[BaseModel] = _SECTIONS[name]
     elif name in STAGES.names():
         kind = STAGES.get(name)
     else:
-        known = [*STAGES.names(), *_SECTIONS]
+        known = [*STAGES.names(), *_SECTIONS, "fail_if"]
         hint = suggest(name, known) or "`prefkit stages` lists them"
         raise PrefkitError(f"no stage is called '{name}'", hint=hint)
     entry = _described(kind) if issubclass(kind, Stage) else {"stage": name, "summary": _doc(kind)}
@@ -63,6 +73,24 @@ def one(name: str, *, as_json: bool) -> None:
     show("")
     shown = table("setting", "type", "default", "meaning", wraps=("type", "meaning"))
     for setting in settings:
+        shown.add_row(setting["name"], setting["type"], setting["default"], setting["meaning"])
+    show(shown)
+
+
+def _gates(*, as_json: bool) -> None:
+    """List the gates with their defaults."""
+    if as_json:
+        for rule in RULES.values():
+            print_json({**rule._asdict(), "wanted": rule.wanted and rule.wanted._asdict()})
+        return
+    show("fail_if · What a finished dataset must pass.", "")
+    shown = table("gate", "wanted", "if not", "meaning", wraps=("wanted", "meaning"))
+    for rule in RULES.values():
+        wanted = "not asked" if rule.wanted is None else spelled(rule.wanted, rule.unit)
+        shown.add_row(rule.name, wanted, "" if rule.wanted is None else rule.then, rule.meaning)
+    show(shown, "", _doc(Limit))
+    shown = table("setting", "type", "default", "meaning", wraps=("type", "meaning"))
+    for setting in _settings(Limit):
         shown.add_row(setting["name"], setting["type"], setting["default"], setting["meaning"])
     show(shown)
 

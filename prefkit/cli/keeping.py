@@ -1,4 +1,4 @@
-"""Verbs that keep things: new, card, export, gc."""
+"""Verbs that keep things: new, card, report, export, gc."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from prefkit.cli.options import Json, StoreFolder
 
-__all__ = ["card", "export", "gc", "new"]
+__all__ = ["card", "export", "gc", "new", "report"]
 
 
 class Format(StrEnum):
@@ -28,6 +28,12 @@ CardFile = Annotated[
     str,
     typer.Argument(
         metavar="FILE", help="Where to write it; .html adds drawings and rows to read.", show_default=False
+    ),
+]
+PageFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE", help="Where to write it; a folder gets a report.html.", show_default="RUN-report.html"
     ),
 ]
 Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="A folder to make.", show_default=False)]
@@ -72,7 +78,7 @@ def card(step: StepName, file: CardFile = "", store: StoreFolder = "runs") -> No
     from prefkit.store import Store
 
     if file.endswith(".html"):
-        from prefkit.build_report import write_report
+        from prefkit.page import write_report
 
         print(write_report(Store(store), step, Path(file)))
         return
@@ -81,6 +87,23 @@ def card(step: StepName, file: CardFile = "", store: StoreFolder = "runs") -> No
 
     text = write_card(Store(store), step, Path(file) if file else None)
     print(file or visible(text))
+
+
+def report(step: StepName, out: PageFile = "", store: StoreFolder = "runs") -> None:
+    """Write the page of a build: one HTML file with charts, checks, and every row to search and read.
+
+    prefkit report quickstart
+    prefkit report quickstart/pair pairs.html
+    """
+    from pathlib import Path
+
+    from prefkit.cli.out import say
+    from prefkit.page import write_report
+    from prefkit.store import Store
+
+    path = write_report(Store(store), step, Path(out or f"{step.replace('/', '-')}-report.html"))
+    print(path)
+    say(f"{path.stat().st_size / 1e6:.1f} MB; open it in a browser, it asks for nothing")
 
 
 def export(step: StepName, folder: Folder, to: To = Format.hub_folder, store: StoreFolder = "runs") -> None:

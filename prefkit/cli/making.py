@@ -42,16 +42,19 @@ def plan(
     from prefkit.cli.out import print_json
     from prefkit.cli.plan_table import as_data, draw
     from prefkit.cli.purse import Purse
+    from prefkit.gates.verdict import applying
     from prefkit.plan import plan as plan_recipe
     from prefkit.recipe import Recipe
     from prefkit.store import Store
 
     loaded = Recipe.load(recipe, sets or ())
     found = plan_recipe(loaded, Store(store), Purse(price or (), price_file).priced(loaded.models))
+    stages, has_pairs = [step.stage for step in found.steps], found.steps[-1].level == "pair"
+    gates = applying(loaded.fail_if, stages, has_pairs=has_pairs)
     if as_json:
-        print_json(as_data(found))
+        print_json(as_data(found, gates))
     else:
-        draw(found)
+        draw(found, gates)
 
 
 def build(

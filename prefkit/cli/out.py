@@ -8,10 +8,10 @@ from typing import TextIO
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from prefkit.errors import PrefkitError, RecipeError
+from prefkit.errors import GateError, PrefkitError, RecipeError
 from prefkit.show import as_json, visible
 
-__all__ = ["print_json", "say", "show", "show_error", "table"]
+__all__ = ["drawn", "has_styles", "print_json", "say", "show", "show_error", "table"]
 
 _MOST = 20
 """Problems of one recipe that are printed: more than a person mends before the next try."""
@@ -22,13 +22,22 @@ _NARROWEST = 110
 def show(*parts: RenderableType) -> None:
     """Print an answer: text as it is, drawings laid out for the terminal, no line with blanks at its end."""
     for part in parts:
-        if isinstance(part, str):
-            print(part)
-            continue
-        console = _console(sys.stdout)
-        with console.capture() as captured:
-            console.print(part)
-        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        print(drawn(part))
+
+
+def drawn(part: RenderableType) -> str:
+    """Return what `show` prints of a part."""
+    if isinstance(part, str):
+        return part
+    console = _console(sys.stdout)
+    with console.capture() as captured:
+        console.print(part)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def has_styles() -> bool:
+    """Say whether stdout shows bold, underlined and coloured text."""
+    return _console(sys.stdout).is_terminal
 
 
 def say(*lines: str) -> None:
@@ -51,8 +60,8 @@ def table(*titles: str, wraps: Sequence[str] = ()) -> Table:
 
 
 def show_error(error: PrefkitError) -> None:
-    """Print an error a user can act on: what, where, hint; each problem of a recipe on its own."""
-    problems = error.problems if isinstance(error, RecipeError) else [error]
+    """Print an error a user can act on: what, where, hint; each problem of a recipe, each gate on its own."""
+    problems = error.problems if isinstance(error, RecipeError | GateError) else [error]
     for at, problem in enumerate(problems[:_MOST]):
         if at:
             print(file=sys.stderr)
@@ -63,6 +72,8 @@ def show_error(error: PrefkitError) -> None:
             print(f"  hint:  {_line(problem.hint)}", file=sys.stderr)
     if len(problems) > _MOST:
         print(f"\nand {len(problems) - _MOST} more", file=sys.stderr)
+    if isinstance(error, GateError):
+        print(f"\n{_line(error.hint)}", file=sys.stderr)
 
 
 def _line(text: str) -> str:

@@ -1,19 +1,21 @@
 """A plan as people read it, like a table of contents, and as machines do."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
 from prefkit.cli.out import show, table
 from prefkit.engines.spend import dollars
+from prefkit.gates.rules import Then
 from prefkit.plan import Plan, PlannedStep
 from prefkit.show import thousands, visible
 
 __all__ = ["as_data", "draw"]
 
 
-def draw(plan: Plan) -> None:
-    """Print a plan."""
+def draw(plan: Plan, gates: Mapping[Then, Sequence[str]]) -> None:
+    """Print a plan, and which gates its result has to pass, by what happens where it does not."""
     first = plan.steps[0]
     rows = f"{thousands(first.rows)} {first.level}s" if first.rows is not None else f"{first.level}s"
     show(f"{plan.name} · seed {plan.seed} · {rows}\n")
@@ -26,21 +28,30 @@ def draw(plan: Plan) -> None:
     show(shown, "")
     if plan.goal is not None:
         show(f"objective: {plan.goal.objective}   needs {', '.join(plan.goal.needs) or 'nothing'}   ok")
-    show(_sum(plan))
+    show(*_gates(gates), _sum(plan))
     for step in plan.to_run:
         if step.basis:
             show(*_forecast(step))
 
 
-def as_data(plan: Plan) -> dict[str, Any]:
-    """Return a plan as plain data."""
+def as_data(plan: Plan, gates: Mapping[Then, Sequence[str]]) -> dict[str, Any]:
+    """Return a plan and its gates as plain data."""
     return {
         "name": plan.name,
         "seed": plan.seed,
         "steps": [asdict(step) for step in plan.steps],
         "columns": {column.name: str(column.type) for column in plan.columns},
         "objective": plan.goal._asdict() if plan.goal else None,
+        "gates": dict(gates),
     }
+
+
+_HAPPENS: Mapping[Then, str] = {"stop": "stop if", "mark": "mark the card if", "off": "off"}
+
+
+def _gates(gates: Mapping[Then, Sequence[str]]) -> list[str]:
+    told = [f"{_HAPPENS[then]}: {', '.join(names)}" for then, names in gates.items() if names]
+    return [f"gates: {' · '.join(told)}"] if told else []
 
 
 def _state(plan: Plan, step: PlannedStep) -> str:

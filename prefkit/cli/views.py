@@ -1,10 +1,13 @@
-"""What `show` and `diff` print."""
+"""What `show` and `why` print; `prefkit.cli.changes` has what `diff` does."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from prefkit.cli.out import print_json, show, table
+from rich.console import RenderableType
+from rich.text import Text
+
+from prefkit.cli.out import has_styles, print_json, show, table
+from prefkit.cli.paging import page
 from prefkit.errors import PrefkitError
 from prefkit.manifest import Manifest
 from prefkit.show import Part, draw, summary, thousands, visible
@@ -13,9 +16,9 @@ from prefkit.show import rows as rows_of
 from prefkit.store import Store
 
 if TYPE_CHECKING:
-    from prefkit.diff import Difference
+    from prefkit.engines.spend import Price
 
-__all__ = ["columns", "diff", "part_of", "rows", "runs"]
+__all__ = ["columns", "part_of", "rows", "runs", "why"]
 
 
 def runs(store: Store, *, as_json: bool) -> None:
@@ -75,54 +78,41 @@ def rows(store: Store, step: str, part: Part, count: int, row_id: str, *, as_jso
         for row in found.to_pylist():
             print_json(row)
         return
-    show(*summary(step, manifest), *draw(found))
+    shown = [*summary(step, manifest), *draw(found, signs=not has_styles())]
     if not found.num_rows and count and part != "kept":
-        show(f"no rows {part}")
+        shown.append(f"no rows {part}")
+    page([*shown, *(_history(store, step, found["id"][0].as_py()) if row_id else ())])
 
 
-def diff(store: Store, before: str, after: str, *, as_json: bool) -> None:
-    """Print what changed from one step to another; nothing if nothing did."""
-    from prefkit.diff import compare
+def _history(store: Store, step: str, row_id: str) -> Iterator[RenderableType]:
+    """Yield what became of a row in each step up to this one."""
+    from prefkit.cli.lives import history
+    from prefkit.why import biography
 
-    found = compare(store, store.resolve(before), store.resolve(after))
+    life = biography(store, step, row_id, calls=False)
+    yield Text("history", style="bold")
+    yield from history(life)
+    yield f"with its model calls: prefkit why {visible(life.run)} {visible(row_id[:12])}"
+
+
+def why(store: Store, run: str, row: str, price: Sequence[str], price_file: str, *, as_json: bool) -> None:
+    """Print the life of a row."""
+    from prefkit.cli.lives import draw_life
+    from prefkit.why import as_data, biography
+
+    life = biography(store, run, row, prices=_prices(store, run, price, price_file))
     if as_json:
-        print_json(_as_data(found))
-        return
-    for line in _lines(found):
-        show(visible(line))
+        print_json(as_data(life))
+    else:
+        page(draw_life(life))
 
 
-def _as_data(found: "Difference") -> dict[str, object]:
-    return {
-        "settings": [change._asdict() for change in found.settings],
-        "columns": [change._asdict() for change in found.columns],
-        "rows": dict(zip(("only_before", "in_both", "only_after"), found.rows, strict=True)),
-        "flipped": found.flipped,
-        "values": dict(found.values),
-        "reordered": found.reordered,
-    }
+def _prices(store: Store, run: str, price: Sequence[str], price_file: str) -> dict[str, "Price"]:
+    from prefkit.cli.purse import Purse
+    from prefkit.engines import Model
 
-
-def _lines(found: "Difference") -> Iterator[str]:
-    for kind, changes in (("setting", found.settings), ("column", found.columns)):
-        for change in changes:
-            yield f"{kind:<8} {change.name}: {_value(change.before)} -> {_value(change.after)}"
-    gone, both, new = found.rows
-    if gone or new:
-        yield f"rows     {thousands(gone)} gone, {thousands(new)} new, {thousands(both)} in both"
-    if found.flipped:
-        yield f"labels   {thousands(found.flipped)} flipped"
-    for name, count in found.values.items():
-        yield f"values   {name}: {thousands(count)} of {thousands(both - found.flipped)} rows"
-    if found.reordered:
-        yield "order    rows in both come in another order"
-
-
-def _value(value: object) -> str:
-    return (
-        "nothing"
-        if value is None
-        else value
-        if isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False)
-    )
+    if not price and not price_file:
+        return {}
+    models = store.recipe(run.partition("/")[0]).get("models") or {}
+    known = {name: Model.model_validate(model) for name, model in models.items()}
+    return Purse(tuple(price), price_file).priced(known)

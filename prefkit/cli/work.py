@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
 
+from prefkit.cli.out import say
 from prefkit.cli.progress import Progress
 from prefkit.cli.purse import Purse
 from prefkit.engines import Spend
 from prefkit.engines.placement import Placement, open_engines
-from prefkit.errors import PrefkitError
+from prefkit.errors import GateError, PrefkitError
+from prefkit.gates.verdict import announce
 from prefkit.identity import canonical, hash_json
 from prefkit.recipe import Recipe
 from prefkit.run import Build, Settings
@@ -42,10 +44,22 @@ def build_recipe(
     recipe = Recipe.load(path, sets or ())
     spend = purse if isinstance(purse, Spend) else purse.spend(recipe.models)
     plan(recipe, Store(store))
-    with Progress(spend) as progress:
-        fresh = tuple(refresh or ())
-        settings = Settings(place, jobs, until=until, refresh=fresh, progress=progress, spend=spend)
-        return run_build(recipe, Store(store), settings)
+    fresh = tuple(refresh or ())
+    try:
+        with Progress(spend) as progress:
+            settings = Settings(place, jobs, until=until, refresh=fresh, progress=progress, spend=spend)
+            made = run_build(recipe, Store(store), settings)
+    except GateError as error:
+        _warn(error.build)
+        raise
+    _warn(made)
+    return made
+
+
+def _warn(made: Build | None) -> None:
+    """Say which gates mark the card, so that nobody has to read it to know."""
+    if made is not None and (lines := list(announce(made.gates))):
+        say("", *lines)
 
 
 def placement(engines: Sequence[str] | None, device: str, concurrency: int, timeout: float) -> Placement:
@@ -134,8 +148,8 @@ def _train(
 ) -> Trained:
     from transformers.utils import logging
 
-    from prefkit.build_report import write_report
     from prefkit.card import save_report, write_card
+    from prefkit.page import write_report
     from prefkit.train import train
 
     logging.disable_progress_bar()  # bars for shards that take milliseconds; downloads keep theirs

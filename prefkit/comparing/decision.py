@@ -46,6 +46,8 @@ class Evidence(NamedTuple):
     """A with flipped labels less A: must be below 0."""
     alarms: tuple[str, ...] = ()
     """Alarms of B's training that A's lacks."""
+    one_run: bool = False
+    """Whether training was the same for all seeds, which then only drew other answers."""
 
 
 class Decision(NamedTuple):
@@ -55,7 +57,7 @@ class Decision(NamedTuple):
     words: str
     """One paragraph for a reader who has seen nothing else."""
     detectable: Detectable
-    """What a run of this size finds four times in five, from the variances it showed."""
+    """The smallest difference that a run of this size would detect with a power of 80 %, from the variances it showed."""
     settle: Settled
     """What would show the smallest difference of interest."""
     reasons: tuple[str, ...]
@@ -77,7 +79,8 @@ def decide(
     can = detectable(found.variance, found.seeds, found.prompts)
     needs = settle(found.variance, smallest, found.seeds, found.prompts)
     verdict, reasons = _judge(evidence, margin)
-    words = " ".join([_finding(verdict, found, names, margin), *_advice(verdict, found, can, needs)])
+    finding = _finding(verdict, found, names, margin, one_run=evidence.one_run)
+    words = " ".join([finding, *_advice(verdict, found, can, needs)])
     if reasons:
         said = "; ".join(reasons)
         words += f" {said[0].upper()}{said[1:]}."
@@ -117,7 +120,9 @@ def _cautions(evidence: Evidence) -> tuple[str, ...]:
         said.append("flipped labels do not lose, so the protocol cannot see what is there")
     if evidence.alarms:
         said.append(f"alarms: {', '.join(evidence.alarms)}")
-    if evidence.primary.seeds == 1:
+    if evidence.one_run:
+        said.append("one training run each: this does not show what another run would give")
+    elif evidence.primary.seeds == 1:
         said.append("with one seed this holds for these two models, not for the datasets")
     elif evidence.primary.seeds < 4:
         said.append("with fewer than four seeds the interval is too narrow if seeds differ much")
@@ -135,11 +140,13 @@ def _sign(found: Difference | None) -> int:
     return 0 if found is None else (found.low > 0) - (found.high < 0)
 
 
-def _finding(verdict: Verdict, found: Difference, names: tuple[str, str], margin: float | None) -> str:
+def _finding(
+    verdict: Verdict, found: Difference, names: tuple[str, str], margin: float | None, *, one_run: bool
+) -> str:
     better, than = names
     figure = (
-        f"{found.estimate:+.3f} ({found.level:.0%} interval {found.low:+.3f} to {found.high:+.3f}; "
-        f"{found.seeds} seed{'s' * (found.seeds > 1)}, {found.prompts:,} prompts)"
+        f"{found.estimate:+.3f} ({100 * found.level:.4g} % interval {found.low:+.3f} to {found.high:+.3f}; "
+        f"{'answers of ' * one_run}{_seeds(found.seeds)}, {found.prompts:,} prompts)"
     )
     told = {
         "better": f"{better} is better than {than}: {figure}.",
@@ -158,7 +165,7 @@ def _finding(verdict: Verdict, found: Difference, names: tuple[str, str], margin
 def _advice(verdict: Verdict, found: Difference, can: Detectable, needs: Settled) -> list[str]:
     if verdict not in {"not distinguishable", "not worse"}:
         return []
-    said = [f"A run of this size finds a true difference of {can.effect:.3f} four times in five."]
+    said = [f"The smallest difference that a run of this size would detect is {can.effect:.3f} (power 80 %)."]
     ways = []
     if needs.prompts is not None and needs.prompts > found.prompts:
         ways.append(f"{needs.prompts:,} prompts with {_seeds(found.seeds)}")

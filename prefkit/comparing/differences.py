@@ -126,7 +126,7 @@ def _layout(grid: np.ndarray) -> _Layout:
     of_prompts = seeds * float(columns @ columns) / (prompts - 1)
     if seeds == 1:
         alone = Variance(of_prompts, np.nan, 0.0)
-        return _Layout(np.sqrt(of_prompts / prompts), prompts - 1, prompts - 1, alone)
+        return _Layout(float(np.sqrt(of_prompts / prompts)), prompts - 1, prompts - 1, alone)
     of_seeds = prompts * float(rows @ rows) / (seeds - 1)
     rest = grid - middle - rows[:, None] - columns
     free = (seeds - 1) * (prompts - 1)

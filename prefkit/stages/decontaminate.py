@@ -14,12 +14,12 @@ Memory: about 50 bytes a word of the benchmarks, read once a process.
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple, final
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
 from prefkit.columns import MESSAGES, Columns
 from prefkit.near.coverage import Overlap, best, overlaps
@@ -63,6 +63,14 @@ class Decontaminate(Stage):
     """From which share of an item's words on a row is contaminated; 0: any run that is shared will do."""
     columns: tuple[str, ...] = ()
     """Which conversations are looked at; by default the prompt, and the response or the chosen side."""
+    then: Literal["drop", "count"] = "drop"
+    """`count`: rows are left in and counted, for the gate `contamination` to stop the build."""
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a setting that came later where it says nothing, so that older configs keep their identity."""
+        plain: dict[str, Any] = dump(self)
+        return {name: value for name, value in plain.items() if (name, value) != ("then", "drop")}
 
     def reads(self) -> Columns:
         return dict.fromkeys(self.columns, MESSAGES)
@@ -71,7 +79,7 @@ class Decontaminate(Stage):
         return {}
 
     def drops(self) -> Collection[str]:
-        return sorted({_reason(one.source.label) for one in self.against})
+        return sorted({_reason(one.source.label) for one in self.against}) if self.then == "drop" else ()
 
     def files(self, folder: Path) -> Sequence[str]:
         return stamp(self.against, folder)
@@ -93,11 +101,14 @@ class Decontaminate(Stage):
         beside = pa.Table.from_batches(found, _FOUND)
         for name in _FOUND.names:
             table = table.append_column(name, beside[name])
-        kept = ctx.drop(table, pa.chunked_array(reasons, pa.string()))
+        if self.then == "drop":
+            table = ctx.drop(table, pa.chunked_array(reasons, pa.string()))
+        else:
+            ctx.notes.update(reason for array in reasons for reason in array.drop_null().to_pylist())
         ctx.notes.update(
             f"contamination/{match}" for match in beside["benchmark_match"].drop_null().to_pylist()
         )
-        return kept.drop_columns(_FOUND.names)
+        return table.drop_columns(_FOUND.names)
 
 
 class _Piece(NamedTuple):

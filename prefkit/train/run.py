@@ -5,6 +5,7 @@
     out/metrics.jsonl    one line a step
     out/evaluations.jsonl  one line an evaluation on the way, where they are asked for
     out/report.json      every number the run measured; out/report.md, the same to read
+    out/models/000100/   the policy after that many steps, with `keep_every`
     out/checkpoint/      while it runs; a run that was interrupted goes on from it
 
 What a run does is identified by its settings, its pairs and its model: asked for the same again, it returns what
@@ -205,6 +206,8 @@ def _train(work: Work, out: Path, key: str, progress: Progress) -> tuple[list[Ma
                 checkpoint.save(out / "checkpoint", now, optimizer, so_far, key)
             if done % every == 0 and done < len(plan):
                 _evaluate(work, out, done, progress)
+            if task.placement.keep_every and done % task.placement.keep_every == 0 and done < len(plan):
+                _keep(work, out / "models" / f"{done:06d}")
     return history, unsharded(work)
 
 
@@ -252,6 +255,14 @@ def _steps(
         for step in fit(task, batches, settings, optimizer, len(plan), reliability):
             reliability = step.reliability
             yield step, task
+
+
+def _keep(work: Work, folder: Path) -> None:
+    """Save the policy as it is now."""
+    now = unsharded(work)
+    if work.ready.task.ranks.rank == 0:
+        save_model(now.loaded, now.ready.task, now.adapters, folder)
+    work.ready.task.ranks.wait()
 
 
 def _evaluate(work: Work, out: Path, done: int, progress: Progress) -> None:

@@ -128,6 +128,8 @@ class TrainPlacement(BaseModel):
     """CPU threads of torch; left out, as the environment says."""
     checkpoint_every: PositiveInt = 200
     """Optimizer steps between checkpoints."""
+    keep_every: PositiveInt | None = None
+    """Optimizer steps between models that are kept in `models/`, for who measures a run on its way; left out, none are."""
     recompute: bool = False
     """Forget activations and compute them again in the backward pass: less memory, a third more work."""
     compile: bool = False

@@ -16,6 +16,7 @@ from prefkit.toy import demonstrate, prompts, read_prompt, write_prompt
 HEAD = """
 name: judged
 seed: 3
+fail_if: { order-inconsistency: mark, reversed-labels: mark }
 models: { policy: { id: org/policy }, judge: { id: org/judge }, other: { id: org/other } }
 data: [{ file: prompts.jsonl }]
 build:

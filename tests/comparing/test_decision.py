@@ -20,7 +20,7 @@ def test_better_and_worse_are_said_with_their_interval():
     assert told.verdict == "better"
     assert (
         told.words
-        == "mixed is better than plain: +0.100 (95% interval +0.061 to +0.139; 5 seeds, 500 prompts)."
+        == "mixed is better than plain: +0.100 (95 % interval +0.061 to +0.139; 5 seeds, 500 prompts)."
     )
     assert decide(Evidence(found(-0.1)), ("mixed", "plain")).verdict == "worse"
 
@@ -32,7 +32,7 @@ def test_what_is_not_distinguishable_comes_with_what_would_settle_it():
     assert "not distinguishable with this budget" in told.words
     assert "1,086 prompts with 3 seeds, or 5 seeds with 500 prompts" in told.words
     assert told.settle.prompts == 1086
-    assert f"{told.detectable.effect:.3f} four times in five" in told.words
+    assert f"would detect is {told.detectable.effect:.3f} (power 80 %)" in told.words
     assert "fewer than four seeds" in told.words
 
 

@@ -29,6 +29,7 @@ models: {{ judge: {{ id: org/judge }} }}
 data: [{{ file: pairs.jsonl }}]
 build:
   - judge: {{ model: judge, {settings} }}
+fail_if: {{ parse-failures: mark, order-inconsistency: mark }}
 """
 FAKE = Placement(engines={"judge": "fake"})
 WORDS = "{{prompt}} A: {{response_a}} B: {{response_b}}"
