@@ -8,7 +8,7 @@ from prefkit.card.markdown import count
 from prefkit.cli.out import say, show, table
 from prefkit.experiment.contrary import against
 from prefkit.experiment.report import METRICS, Comparison, Versus
-from prefkit.experiment.told import has_wins, interval, title_of, wins
+from prefkit.experiment.told import deciding, has_wins, interval, title_of, wins
 from prefkit.show import visible
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _differences(report: Comparison, each: Versus) -> RenderableType:
         wraps=("difference (95 %)",),
     )
     share = wins(each.primary) if has_wins(report.primary) else ""
-    shown.add_row(title_of(report.primary), interval(each.primary, "+"), share, "decides")
+    shown.add_row(deciding(report, each.primary), interval(each.primary, "+"), share, "decides")
     for name in _SHOWN:
         if name in each.figures and name != report.primary:
             figure = each.figures[name]

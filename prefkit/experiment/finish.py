@@ -155,10 +155,10 @@ def _notes(ready: "Ready", arms: Sequence[ArmReport], looks: Looks, plan: Plan) 
             yield f"'{arm.name}' has the rows of '{ready.arms[0].name}', so it is trained with other seeds."
     if alike := [f"'{arm.name}'" for arm in arms if arm.trained_alike and len(arm.runs) > 1]:
         yield f"One training run each: seeds changed nothing in how {', '.join(alike)} {'was' if len(alike) == 1 else 'were'} trained, since the rows come in an order of their own; they only changed how answers were drawn. So this does not show what another run would give. `compare: subsample: 0.9` lets each seed see its own nine tenths of the prompts; `train: order: shuffled` draws an order for each."
-    if settings.score is not None and settings.score.model is not None:
-        used = _scored_by(ready, settings.score.model.id)
+    for what, rater in (("scorer", settings.score), ("judge", settings.judge)):
+        used = [] if rater is None or rater.model is None else _rated_by(ready, rater.model.id)
         if used:
-            yield f"The scorer also made or chose rows of {', '.join(used)}: it may favour what it chose. Another scorer (`compare: second`) would tell."
+            yield f"The {what} also made or chose rows of {', '.join(used)}: it may favour what it chose. Another scorer (`compare: second`) would tell."
     if plan.variance_from == "typical":
         yield "What could be found was foretold from what such differences vary by as a rule, since no earlier comparison of this model stands in the store."
     if looks.planned > 1:
@@ -175,14 +175,14 @@ def _silent(facts: Sequence[Facts], versus: Sequence[Versus]) -> Iterator[str]:
             yield f"Nothing can be said of '{one.name}': too few prompts have what decides. More prompts, or another `compare: primary`, would tell."
 
 
-def _scored_by(ready: "Ready", model: str) -> list[str]:
-    """Return the arms whose recipes name the scorer."""
+def _rated_by(ready: "Ready", model: str) -> list[str]:
+    """Return the arms whose steps name the model that rates answers."""
     found = []
     for arm in ready.arms:
         if arm.ref:
             told = ready.store.recipe(arm.ref.partition("/")[0])
             models = {name for name, each in (told.get("models") or {}).items() if each.get("id") == model}
-            if any(name in json.dumps(told.get("build", [])) for name in models):
+            if any(json.dumps(name) in json.dumps(told.get("build", [])) for name in models):
                 found.append(f"'{arm.name}'")
     return found
 

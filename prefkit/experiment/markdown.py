@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from prefkit.card.markdown import code, count, table
 from prefkit.experiment.contrary import against
 from prefkit.experiment.report import METRICS, ArmReport, Comparison, Versus
-from prefkit.experiment.told import GLOSSARY, has_wins, interval, title_of, wins
+from prefkit.experiment.told import GLOSSARY, deciding, has_wins, interval, title_of, wins
 
 __all__ = ["interval", "render", "title_of"]
 
@@ -100,7 +100,7 @@ def _differences(report: Comparison) -> Iterator[str]:
         shares = has_wins(report.primary)
         rows = [
             (
-                f"**{title_of(report.primary, each.base)}**",
+                f"**{deciding(report, each.primary, each.base)}**",
                 f"**{interval(each.primary, '+')}**",
                 f"**{wins(each.primary)}**" if shares else "",
                 _p(each.primary.p),

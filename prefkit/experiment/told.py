@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from prefkit.card.markdown import code, number
-from prefkit.experiment.report import METRICS, Figure
+from prefkit.experiment.report import METRICS, Comparison, Figure
 
-__all__ = ["GLOSSARY", "first_in", "has_wins", "interval", "title_of", "wins"]
+__all__ = ["GLOSSARY", "deciding", "first_in", "has_wins", "interval", "title_of", "wins"]
 
 _WINS = frozenset({"win_rate", "length_controlled", "judge", "judge_length_controlled", "second_win_rate"})
 """Metrics that are wins against the first dataset: 2 x share - 1, so that the share can be told."""
@@ -88,3 +88,9 @@ GLOSSARY: Mapping[str, str] = {
     "changed by another seed too": "the share of the weights that one run changed which another run changed as well; beside it, what chance would give.",
 }
 """Words of the report and of its page, each explained once."""
+
+
+def deciding(report: Comparison, figure: Figure, first: str = "") -> str:
+    """Return what the figure that decides is called, with the level of its interval where a look has another than 95 %."""
+    title = title_of(report.primary, first)
+    return title if abs(figure.level - 0.95) < 1e-9 else f"{title} ({figure.level:.2%} interval)"
