@@ -25,7 +25,7 @@ build:
   - score: {model: reward}
   - pair: {kind: best-worst}
   - judge: {model: judge}
-  - label: {ops: [from-votes]}
+  - label: {ops: [from-votes, orient]}
 """
 PROMPTS = 6
 

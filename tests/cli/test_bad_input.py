@@ -178,7 +178,8 @@ def test_a_response_of_two_megabytes_is_kept_whole_and_shown_short(cli):
     assert len(cli.ok("show", "d")) < 10_000
     assert len(json.loads(cli.ok("show", "d", "--json"))["rejected"][0]["content"]) == 2_000_000
     assert len(cli.ok("card", "d")) < 100_000
-    assert Path(cli.ok("card", "d", "d.html").strip()).stat().st_size < 100_000
+    page = Path(cli.ok("card", "d", "d.html").strip()).stat().st_size
+    assert page < 200_000, "its script, style and drawings; the text is packed"
 
 
 @pytest.mark.parametrize(

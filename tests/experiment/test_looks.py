@@ -75,7 +75,7 @@ def test_a_question_that_is_settled_is_not_asked_of_more_seeds(finished, ready, 
     assert looks.spent < 0.05
     assert report.versus[0].primary.level == pytest.approx(1 - allowed[0])
     assert report.versus[0].verdict == "better"
-    assert f"{100 * (1 - allowed[0]):.4g}% interval" in report.versus[0].words
+    assert f"{100 * (1 - allowed[0]):.4g} % interval" in report.versus[0].words
     assert any("1 of 2 planned looks were taken" in note for note in report.notes)
     assert {len(arm.runs) for arm in report.arms} == {2}
 

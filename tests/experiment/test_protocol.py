@@ -39,6 +39,7 @@ def store(world: Path, kit) -> Store:
 
 OTHER_SETTINGS = {
     "seeds": 3,
+    "subsample": 0.9,
     "prompts": 7,
     "data": (Source(file="other.jsonl"),),
     "pairs": 9,

@@ -133,9 +133,12 @@ class Visit(NamedTuple):
         self.page.wait_for_selector(f'#browser[data-row="{row}"]', timeout=WAIT)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A headless Chromium. Where there is none these tests are skipped, but CI must have one."""
+    """A headless Chromium. Where there is none these tests are skipped, but CI must have one.
+
+    One a module: its driver keeps an event loop running, in which tests of other modules could start none of their own.
+    """
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         if os.environ.get("CI") == "true":
