@@ -37,7 +37,7 @@ from prefkit.validation import Owner, fill, problem, shown
 from prefkit.yaml_strict import Document, Node, parse, read
 from prefkit.yaml_text import yaml_text
 
-__all__ = ["Origin", "Recipe"]
+__all__ = ["KEYS", "Origin", "Recipe"]
 
 if TYPE_CHECKING:
     from prefkit.experiment.settings import CompareSettings
@@ -196,7 +196,7 @@ class _Head(BaseModel):
     language: tuple[str, ...] = ()
 
 
-_KEYS = (
+KEYS = (
     "name",
     "seed",
     "models",
@@ -209,6 +209,7 @@ _KEYS = (
     "license",
     "language",
 )
+"""What a recipe may say, in the order in which it is read."""
 
 
 class _Reader:
@@ -227,11 +228,11 @@ class _Reader:
             return {}
         given = root.value
         for key in given:
-            if key not in _KEYS:
+            if key not in KEYS:
                 self._wrong(
                     f"no key is called '{key}'",
                     given[key],
-                    suggest(key, _KEYS) or f"keys: {', '.join(_KEYS)}",
+                    suggest(key, KEYS) or f"keys: {', '.join(KEYS)}",
                 )
         head_keys = {key: node for key, node in given.items() if key in _Head.model_fields}
         head = fill(_Head, Node(head_keys, root.line), Owner(self.file))

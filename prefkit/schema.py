@@ -16,7 +16,7 @@ from prefkit.experiment.settings import CompareSettings
 from prefkit.gates.rules import RULES, Rule, Then
 from prefkit.gates.said import Limit
 from prefkit.objectives import PRESETS
-from prefkit.recipe import Recipe
+from prefkit.recipe import KEYS, Recipe
 from prefkit.sources import Source
 from prefkit.stage import Stage
 from prefkit.stages import BUILTIN
@@ -65,26 +65,13 @@ def recipe_schema(stages: Sequence[type[Stage]] = BUILTIN) -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "required": ["name", "data"],
-        "properties": {name: properties[name] for name in _ORDER},
+        "properties": {name: properties[name] for name in KEYS},
         "$defs": dict(sorted(definitions.items())),
     }
 
 
 _REF = "#/$defs/{model}"
 _SINGLE = ("name", "seed", "max_failures", "license", "language")
-_ORDER = (
-    "name",
-    "seed",
-    "models",
-    "data",
-    "build",
-    "train",
-    "compare",
-    "fail_if",
-    "max_failures",
-    "license",
-    "language",
-)
 
 
 def _step(kind: type[Stage], names: Mapping[type[BaseModel], str]) -> dict[str, Any]:

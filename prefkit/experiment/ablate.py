@@ -24,7 +24,6 @@ from prefkit.experiment.report import METRICS, Comparison, Figure
 from prefkit.experiment.run import train_of
 from prefkit.experiment.settings import CompareSettings
 from prefkit.identity import digest
-from prefkit.manifest import Manifest
 from prefkit.plan import Plan, plan
 from prefkit.recipe import Recipe
 from prefkit.run import Settings, build
@@ -234,7 +233,7 @@ def _p(found: Sequence[Earned]) -> np.ndarray:
 def _earned(
     recipe: Recipe, store: Store, variant: Variant, built: Built | None, whole: str, report: Comparison | None
 ) -> Earned:
-    made = _manifest(recipe, store, variant.step).made
+    made = store.resolve(f"{recipe.name}/{variant.step}").made
     cost = {
         "calls": made.calls + made.remembered,
         "tokens": made.tokens_in + made.tokens_out,
@@ -269,10 +268,6 @@ def _turned(figure: Figure) -> Figure:
     """Return the difference the other way round."""
     ends = [None if end is None else -end for end in (figure.estimate, figure.high, figure.low)]
     return figure.model_copy(update=dict(zip(("estimate", "low", "high"), ends, strict=True)))
-
-
-def _manifest(recipe: Recipe, store: Store, step: str) -> Manifest:
-    return store.resolve(f"{recipe.name}/{step}")
 
 
 def save(store: Store, found: Ablation) -> Path:

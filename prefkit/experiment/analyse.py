@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from prefkit.comparing.bootstrap import mean_of, pigeonhole
+from prefkit.comparing.bootstrap import Resampled, mean_of, pigeonhole
 from prefkit.comparing.decision import Evidence, decide
 from prefkit.comparing.differences import Difference, at_level, whole
 from prefkit.comparing.several import holm
+from prefkit.comparing.win_rate import signed
 from prefkit.experiment import figures
 from prefkit.experiment.arm import OF_ANSWERS, OF_PAIRS, Facts, arm_report, pooled, shares
 from prefkit.experiment.figures import METHOD, Data, as_figure, data_of, gap_figure, per_answer, per_pair
@@ -95,9 +96,9 @@ def _gaps(data: Data, arm: str, base: str) -> dict[str, Difference]:
 
 def _gaps_of_wins(data: Data, arm: str, base: str) -> Iterator[tuple[str, Difference | None]]:
     for name, share in shares(data, arm, base):
-        won = figures.signed_wins(share)
+        won = signed(share)
         if name == "win_rate_base":
-            theirs = figures.signed_wins(figures.wins(data, base, "", "score"))
+            theirs = signed(figures.wins(data, base, "", "score"))
             yield name, gap_figure(won, theirs)
             continue
         yield name, gap_figure(won, np.zeros_like(won))
@@ -120,10 +121,11 @@ def _versus(
     base = arms[0]
     mine = next(arm for arm in arms if arm.name == facts.name)
     primary = at_level(gaps[rules.primary], rules.level)
-    evidence = _evidence(data, mine, base, gaps, primary, tests if not facts.control else {}, rules)
+    matched = figures.matched_gap(data, mine.name, base.name)
+    evidence = _evidence(mine, base, gaps, primary, matched, tests if not facts.control else {}, rules)
     told = decide(evidence, (facts.name, base.name), rules.smallest, rules.margin)
     shown = {name: as_figure(gap, METHOD) for name, gap in gaps.items()}
-    shown |= _bootstraps(data, facts.name, base.name)
+    shown |= _bootstraps(data, facts.name, base.name, matched)
     return Versus(
         arm=facts.name,
         base=base.name,
@@ -141,11 +143,11 @@ def _versus(
 
 
 def _evidence(
-    data: Data,
     mine: ArmReport,
     base: ArmReport,
     gaps: Mapping[str, Difference],
     primary: Difference,
+    matched: Resampled | None,
     tests: Mapping[str, Difference],
     rules: Rules,
 ) -> Evidence:
@@ -156,7 +158,7 @@ def _evidence(
     return Evidence(
         primary=primary,
         length_controlled=controlled if longer else None,
-        matched=figures.matched_gap(data, mine.name, base.name) if further else None,
+        matched=matched if further else None,
         other_judge=gaps.get("second_win_rate"),
         copy=tests.get("copy"),
         flipped=tests.get("flip"),
@@ -168,9 +170,7 @@ def _evidence(
 def _values(data: Data, arm: str, base: str, primary: str) -> np.ndarray | None:
     """Return the primary difference, [seeds, prompts]; None for a metric that is not a mean of such values."""
     if primary in ("win_rate", "judge"):
-        return figures.signed_wins(
-            figures.wins(data, arm, base, "score" if primary == "win_rate" else "judge")
-        )
+        return signed(figures.wins(data, arm, base, "score" if primary == "win_rate" else "judge"))
     if primary == "accuracy":
         return pooled(data, arm, primary, base)[0]
     return None
@@ -197,13 +197,12 @@ def _bootstrap(data: Data, arm: str, base: str, primary: str) -> Figure | None:
     return figures.of_bootstrap(found, seeds=seeds, prompts=prompts)
 
 
-def _bootstraps(data: Data, arm: str, base: str) -> dict[str, Figure]:
+def _bootstraps(data: Data, arm: str, base: str, matched: Resampled | None) -> dict[str, Figure]:
     size = {"seeds": len(data.seeds), "prompts": len(data.prompts)}
     found = {}
     for name, share in shares(data, arm, base):
         if name in _LENGTH and (told := figures.controlled_again(data, arm, base, share)) is not None:
             found[f"{_LENGTH[name]}_bootstrap"] = figures.of_bootstrap(told, 2.0, -1.0, **size)
-    matched = figures.matched_gap(data, arm, base)
     if matched is not None:
         found["matched"] = figures.of_bootstrap(matched, **size)
     return found

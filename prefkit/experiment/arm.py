@@ -8,6 +8,7 @@ import numpy as np
 from prefkit.comparing.differences import whole
 from prefkit.comparing.displacement import displacement
 from prefkit.comparing.top_tokens import alarms
+from prefkit.comparing.win_rate import signed
 from prefkit.experiment import figures
 from prefkit.experiment.changed import overlap
 from prefkit.experiment.figures import Data, mean_figure, per_answer, per_pair
@@ -90,7 +91,7 @@ def _means(data: Data, arm: str, first: str) -> Iterator[tuple[str, Figure | Non
         if data.last.filter(arm=arm, metric=metric).height:
             yield metric, mean_figure(per_answer(data, arm, metric))
     for name, share in shares(data, arm, first):
-        yield name, mean_figure(figures.signed_wins(share))
+        yield name, mean_figure(signed(share))
     for metric in OF_PAIRS if data.sets else ():
         yield metric, mean_figure(*pooled(data, arm, metric))
     for of in data.sets:

@@ -15,7 +15,7 @@ from prefkit.comparing.length_control import (
     length_controlled_interval,
     length_controlled_values,
 )
-from prefkit.comparing.win_rate import head_to_head, signed
+from prefkit.comparing.win_rate import head_to_head
 from prefkit.errors import EstimateError
 from prefkit.estimators.preference import logistic
 from prefkit.experiment.report import Figure
@@ -36,7 +36,6 @@ __all__ = [
     "per_answer",
     "per_pair",
     "points",
-    "signed_wins",
     "wins",
 ]
 
@@ -281,11 +280,6 @@ def gap_figure(ours: np.ndarray, theirs: np.ndarray, clusters: np.ndarray | None
         return difference(ours, theirs, clusters)
     except EstimateError:
         return None
-
-
-def signed_wins(share: np.ndarray) -> np.ndarray:
-    """Return wins less losses."""
-    return signed(share)
 
 
 def clusters_of(data: Data, of: str) -> np.ndarray:
