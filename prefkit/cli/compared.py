@@ -12,7 +12,7 @@ from prefkit.experiment.told import deciding, has_wins, interval, title_of, wins
 from prefkit.show import visible
 
 if TYPE_CHECKING:
-    from prefkit.experiment.run import Ready
+    from prefkit.experiment.ready import Ready
 
 __all__ = ["announce", "show_comparison", "time_of"]
 

@@ -16,7 +16,8 @@ from prefkit.train.settings import TrainPlacement
 if TYPE_CHECKING:
     from prefkit.experiment.ablate import Ablation, Variant
     from prefkit.experiment.protocol import Planned
-    from prefkit.experiment.run import Done, Ready
+    from prefkit.experiment.ready import Ready
+    from prefkit.experiment.run import Done
     from prefkit.train.run import Event
 
 __all__ = ["ablate_recipe", "carry_out", "compare_arms"]

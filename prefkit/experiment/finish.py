@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +19,11 @@ from prefkit.experiment.arm import Facts, Run
 from prefkit.experiment.arms import Arm
 from prefkit.experiment.markdown import render
 from prefkit.experiment.page import write_page
+from prefkit.experiment.ready import Ready, collected, read_answers, run_folder
 from prefkit.experiment.report import ArmReport, Comparison, Looks, Plan, RunReport, Versus
 from prefkit.identity import canonical
 from prefkit.train.folder import lines, write
 from prefkit.train.report import Report
-
-if TYPE_CHECKING:
-    from prefkit.experiment.run import Ready
 
 __all__ = ["finish"]
 
@@ -45,10 +43,8 @@ _STRETCHES = 12
 """Into how many a run is cut to look for alarms: single steps are too noisy."""
 
 
-def finish(ready: "Ready", seeds: Sequence[int], looks: Looks, rules: Rules) -> Comparison:
+def finish(ready: Ready, seeds: Sequence[int], looks: Looks, rules: Rules) -> Comparison:
     """Write `measured.arrow`, `answers.arrow`, `report.json`, and the same to read; return the report."""
-    from prefkit.experiment.run import collected
-
     frame = collected(ready, seeds)
     table.write(frame, ready.out / "measured.arrow")
     _gather_answers(ready, seeds)
@@ -82,9 +78,7 @@ def finish(ready: "Ready", seeds: Sequence[int], looks: Looks, rules: Rules) -> 
     return report
 
 
-def _facts(ready: "Ready", arm: Arm, seeds: Sequence[int]) -> Facts:
-    from prefkit.experiment.run import run_folder
-
+def _facts(ready: Ready, arm: Arm, seeds: Sequence[int]) -> Facts:
     runs = [_run(run_folder(ready, arm, seed), arm.seed(seed)) for seed in seeds]
     return Facts(
         name=arm.name,
@@ -128,10 +122,8 @@ def _stretches(metrics: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     return np.asarray([value for _, value in _thin(metrics, name, _STRETCHES)], dtype=np.float64)
 
 
-def _gather_answers(ready: "Ready", seeds: Sequence[int]) -> None:
+def _gather_answers(ready: Ready, seeds: Sequence[int]) -> None:
     """Write the answers of all models, one table."""
-    from prefkit.experiment.run import read_answers, run_folder
-
     folders = [ready.out / "runs" / "reference" / str(seed) for seed in seeds]
     folders += [run_folder(ready, arm, seed) for arm in ready.arms for seed in seeds]
     found = pa.concat_tables(
@@ -143,7 +135,7 @@ def _gather_answers(ready: "Ready", seeds: Sequence[int]) -> None:
     fresh.replace(ready.out / "answers.arrow")
 
 
-def _notes(ready: "Ready", arms: Sequence[ArmReport], looks: Looks, plan: Plan) -> Iterator[str]:
+def _notes(ready: Ready, arms: Sequence[ArmReport], looks: Looks, plan: Plan) -> Iterator[str]:
     """Yield what a reader should know."""
     settings = ready.told.settings
     if all(arm.trained_alike and len(arm.runs) > 1 for arm in arms):
@@ -175,7 +167,7 @@ def _silent(facts: Sequence[Facts], versus: Sequence[Versus]) -> Iterator[str]:
             yield f"Nothing can be said of '{one.name}': too few prompts have what decides. More prompts, or another `compare: primary`, would tell."
 
 
-def _rated_by(ready: "Ready", model: str) -> list[str]:
+def _rated_by(ready: Ready, model: str) -> list[str]:
     """Return the arms whose steps name the model that rates answers."""
     found = []
     for arm in ready.arms:

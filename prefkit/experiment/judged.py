@@ -3,8 +3,6 @@
 Every answer of one arm meets that of the same number of the other.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -12,20 +10,16 @@ import pyarrow as pa
 from prefkit.columns import MESSAGES
 from prefkit.engines import Engines
 from prefkit.experiment import table
+from prefkit.experiment.ready import Ready, read_answers, run_folder
 from prefkit.rng import child_ids
 from prefkit.stage import Context
 from prefkit.votes import tally
 
-if TYPE_CHECKING:
-    from prefkit.experiment.run import Ready
-
 __all__ = ["as_pairs", "judged", "preferred"]
 
 
-def judged(ready: "Ready", engines: Engines, seed: int) -> None:
+def judged(ready: Ready, engines: Engines, seed: int) -> None:
     """Judge the answers of every arm against those of the first with the same seed, unless that stands."""
-    from prefkit.experiment.run import read_answers, run_folder
-
     judge, first = ready.told.settings.judge, ready.arms[0]
     if judge is None:
         return

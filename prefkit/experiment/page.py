@@ -9,7 +9,6 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
-from pyarrow import ipc
 
 from prefkit.charts import Figure
 from prefkit.charts.of_comparisons import frontier, intervals, score_by_length, seeds
@@ -18,6 +17,7 @@ from prefkit.experiment.beside import beside
 from prefkit.experiment.contrary import ONE_RUN, is_one_run
 from prefkit.experiment.markdown import render
 from prefkit.experiment.opening import opening
+from prefkit.experiment.ready import read_answers
 from prefkit.experiment.report import METRICS, ArmReport, Comparison
 from prefkit.experiment.told import GLOSSARY, has_wins
 from prefkit.page.groups import Group, drawn
@@ -42,10 +42,7 @@ _REDRAWN = "How much re-drawn answers differ"
 def write_page(report: Comparison, out: Path) -> Path:
     """Write `report.html` into the folder of a comparison, beside its `answers.arrow`. Raises PrefkitError."""
     path = out / "answers.arrow"
-    answers = None
-    if path.is_file():
-        with pa.memory_map(str(path)) as file:
-            answers = ipc.open_file(file).read_all()
+    answers = read_answers(path) if path.is_file() else None
     return write(out / "report.html", comparison_page(report, answers))
 
 

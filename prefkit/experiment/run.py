@@ -10,7 +10,6 @@
 A run whose measurements stand is not made again, and a training that was interrupted goes on: kill it and call it once more.
 """
 
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from pyarrow import ipc
 
 from prefkit.comparing.sequential import look, shares
 from prefkit.engines import Engines, Model
@@ -28,17 +26,17 @@ from prefkit.engines.weights import identity
 from prefkit.errors import DataError, TrainError
 from prefkit.experiment import measure, table
 from prefkit.experiment.analyse import Rules, primary_gap
-from prefkit.experiment.arms import Arm, HeldOut, controls, held_out, open_arms, subsampled, with_reference
+from prefkit.experiment.arms import Arm, controls, held_out, open_arms, subsampled, with_reference
 from prefkit.experiment.finish import finish
 from prefkit.experiment.judged import judged
-from prefkit.experiment.protocol import FOLDER, Planned, Protocol, plan, protocol, steps_of
+from prefkit.experiment.protocol import FOLDER, plan, protocol, steps_of
+from prefkit.experiment.ready import Ready, collected, read_answers, run_folder, slug, write_answers
 from prefkit.experiment.report import Comparison, Looks
 from prefkit.experiment.settings import CompareSettings
 from prefkit.identity import hash_json
 from prefkit.objectives.rewards import LogRatio
 from prefkit.recipe import Recipe
 from prefkit.store import Store
-from prefkit.tables import put
 from prefkit.train import train
 from prefkit.train.folder import write
 from prefkit.train.ranks import Ranks
@@ -47,25 +45,9 @@ from prefkit.train.settings import TrainPlacement, TrainSettings
 from prefkit.train.work import open_model
 from prefkit.yaml_text import yaml_text
 
-__all__ = ["Done", "Ready", "compare", "prepare", "run"]
+__all__ = ["Done", "compare", "prepare", "run"]
 
 Progress = Callable[[str, Event], None]
-
-
-class Ready(NamedTuple):
-    """A comparison that could begin."""
-
-    store: Store
-    told: Protocol
-    arms: Sequence[Arm]
-    """The first is the one that all others are compared with; controls last."""
-    test: HeldOut
-    steps: Mapping[str, int]
-    planned: Planned
-    out: Path
-    seed: int
-    folder: Path
-    """What paths in the recipe are relative to."""
 
 
 class Done(NamedTuple):
@@ -115,7 +97,7 @@ def prepare(store: Store, refs: Sequence[str], recipe: Recipe | None = None) -> 
     steps = steps_of(arms, told)
     sides = [[arm.digest, arm.seed(0)] for arm in arms]
     asked = hash_json({"protocol": told.id, "seed": recipe.seed, "arms": sides})
-    name = "-vs-".join(_slug(ref) for ref in refs)[:80]
+    name = "-vs-".join(slug(ref) for ref in refs)[:80]
     others = len(arms) - 1
     return Ready(
         store,
@@ -224,7 +206,7 @@ def _untrained(ready: Ready, bench: measure.Bench, seed: int) -> measure.Bench:
     if not (folder / "measured.arrow").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         drawn = measure.answers(bench, ready.told.train.model, seed)
-        _write_answers(drawn, "", seed, folder / "answers.arrow")
+        write_answers(drawn, "", seed, folder / "answers.arrow")
         table.write(_labelled(list(measure.of_answers(drawn)), "", seed, 0), folder / "measured.arrow")
     if bench.answers is None:
         first = ready.out / "runs" / "reference" / "0" / "answers.arrow"
@@ -237,12 +219,6 @@ def _readable(arm: Arm, settings: TrainSettings, bench: measure.Bench) -> Arm:
     meant = settings.reference or settings.model
     fingerprint = reference_fingerprint(bench.reference.tokenizer, identity(meant), "torch.float32")
     return with_reference(arm, settings, bench.engines, fingerprint)
-
-
-def run_folder(ready: Ready, arm: Arm, seed: int) -> Path:
-    """Return where a run of an arm stands."""
-    number = [one.name for one in ready.arms].index(arm.name) + 1
-    return ready.out / "runs" / f"{number}-{_slug(arm.name)}" / str(seed)
 
 
 def _one(ready: Ready, bench: measure.Bench, arm: Arm, seed: int, progress: Progress) -> None:
@@ -276,7 +252,7 @@ def _one(ready: Ready, bench: measure.Bench, arm: Arm, seed: int, progress: Prog
         frames.append(_labelled(found, arm.name, seed, step))
     assert drawn is not None
     np.save(folder / "changed.npy", np.packbits(changed))
-    _write_answers(drawn, arm.name, seed, folder / "answers.arrow")
+    write_answers(drawn, arm.name, seed, folder / "answers.arrow")
     for part in ("report.json", "metrics.jsonl"):
         shutil.copyfile(training / part, folder / part)
     table.write(pl.concat(frames), folder / "measured.arrow")  # last: from here on the run stands
@@ -308,31 +284,6 @@ def _labelled(frames: Sequence[pl.DataFrame], arm: str, seed: int, step: int) ->
     return pl.concat(frames).with_columns(*names).select(*table.COLUMNS)
 
 
-def _write_answers(drawn: pa.Table, arm: str, seed: int, path: Path) -> None:
-    if arm:  # the folder of the model goes once it is measured
-        drawn = put(drawn, "model", pa.array([arm] * drawn.num_rows, pa.string()))
-    drawn = drawn.append_column("arm", pa.array([arm] * drawn.num_rows, pa.string()))
-    drawn = drawn.append_column("seed", pa.array([seed] * drawn.num_rows, pa.int64()))
-    with ipc.new_file(str(path), drawn.schema) as file:
-        file.write_table(drawn)
-
-
-def read_answers(path: Path) -> pa.Table:
-    """Read the answers of one run."""
-    with pa.memory_map(str(path)) as file:
-        return ipc.open_file(file).read_all()
-
-
-def collected(ready: Ready, seeds: Sequence[int]) -> pl.DataFrame:
-    """Return everything that was measured with these seeds."""
-    base = ready.out / "runs" / "reference"
-    folders = [base / str(seed) for seed in seeds]
-    folders += [run_folder(ready, arm, seed) for arm in ready.arms for seed in seeds]
-    paths = [base / "pairs.arrow"]
-    paths += [folder / name for folder in folders for name in ("measured.arrow", "judged.arrow")]
-    return pl.concat([table.read(path) for path in paths if path.is_file()])
-
-
 def _settled(ready: Ready, seeds: Sequence[int], share: float) -> bool:
     """Say whether every dataset is told from the first at the share of the error that is this look's."""
     frame, first = collected(ready, seeds), ready.arms[0].name
@@ -341,7 +292,3 @@ def _settled(ready: Ready, seeds: Sequence[int], share: float) -> bool:
         if not arm.control and (gap is None or not look(gap, share).stop):
             return False
     return True
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")

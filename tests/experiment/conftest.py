@@ -12,8 +12,9 @@ import pytest
 from prefkit import build
 from prefkit.engines import Engines
 from prefkit.engines.placement import Placement, open_engines
+from prefkit.experiment.ready import Ready
 from prefkit.experiment.report import Comparison
-from prefkit.experiment.run import Ready, prepare, run
+from prefkit.experiment.run import prepare, run
 from prefkit.recipe import Recipe
 from prefkit.store import Store
 from prefkit.toy.demonstrators import COMMON_HABITS, demonstrate

@@ -10,7 +10,8 @@ from prefkit import build
 from prefkit.comparing.differences import difference
 from prefkit.comparing.sequential import look, shares
 from prefkit.experiment import table
-from prefkit.experiment.run import Done, Ready, prepare, run, run_folder
+from prefkit.experiment.ready import Ready, run_folder
+from prefkit.experiment.run import Done, prepare, run
 from prefkit.store import Store
 
 SETS = ["compare.seeds=4", "compare.looks=2", "compare.controls=[]", "compare.prompts=5"]

@@ -15,8 +15,9 @@ import pytest
 from prefkit.experiment.analyse import analyse
 from prefkit.experiment.arm import Facts
 from prefkit.experiment.markdown import render
+from prefkit.experiment.ready import Ready
 from prefkit.experiment.report import Comparison
-from prefkit.experiment.run import Ready, prepare, rules, run
+from prefkit.experiment.run import prepare, rules, run
 from prefkit.experiment.told import wins
 from prefkit.recipe import Recipe
 from prefkit.store import Store
