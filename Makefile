@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo test test-slow check lint types layers golden docs clean
+.PHONY: help demo test test-slow soak fuzz check lint types layers golden docs clean
 
 help:  ## Say what there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,10 +25,18 @@ demo: $(READY)  ## Build recipes/quickstart.yaml, train on it, and say where eve
 	@echo "  (prefkit is $(BIN)/prefkit; . $(BIN)/activate puts it on your path)"
 
 test: $(READY)  ## Run the tests.
-	$(RUN) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu and not net" -q
+	$(RUN) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu and not net and not ray" -q
+	$(RUN) $(BIN)/python -m pytest -m "ray and not slow" -q
 
 test-slow: $(READY)  ## Run the slow tests.
 	$(RUN) $(BIN)/python -m pytest -m slow -q
+
+soak: $(READY)  ## Kill builds at 200 random points; PREFKIT_KILL_POINTS and PREFKIT_KILL_SEED choose others.
+	PREFKIT_KILL_POINTS=$${PREFKIT_KILL_POINTS:-200} PREFKIT_KILL_SEED=$${PREFKIT_KILL_SEED:-7} $(RUN) \
+	  $(BIN)/python -m pytest -q -s -p no:randomly tests/faults/test_kill_points.py
+
+fuzz: $(READY)  ## Fuzz one TARGET of tests/fuzz, or each in turn, for SECONDS (needs the extra fuzz).
+	$(RUN) nice $(BIN)/python tests/fuzz/run_fuzz.py $(TARGET) --seconds $(or $(SECONDS),60)
 
 check: $(READY) lint types layers test  ## The gate: format, lint, types, import layers, tests.
 

@@ -10,6 +10,7 @@ prefkit: it prints its traceback and exits with 1. A child exists only where a c
     ├── EngineError      a model could not be loaded or would not answer
     ├── StoreError       the store cannot be read or written, or holds something it should not
     ├── EstimateError    an estimator did not converge, or its input cannot identify it
+    ├── MemoryLimitError a step would hold more memory than is allowed
     ├── TrainError       training cannot go on
     └── GateError        the dataset was built, and is not what it must be
 """
@@ -26,6 +27,7 @@ __all__ = [
     "EngineError",
     "EstimateError",
     "GateError",
+    "MemoryLimitError",
     "PrefkitError",
     "Problem",
     "RecipeError",
@@ -100,6 +102,10 @@ class StoreError(PrefkitError):
 
 class EstimateError(PrefkitError):
     """An estimator did not converge, or its input cannot identify what it estimates."""
+
+
+class MemoryLimitError(PrefkitError):
+    """A step would hold more memory than is allowed. Nothing of it was begun, and what stands stays."""
 
 
 class TrainError(PrefkitError):

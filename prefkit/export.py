@@ -21,6 +21,7 @@ from prefkit.card.markdown import public_tree
 from prefkit.card.provenance import recipe_text
 from prefkit.errors import ContractError, DataError
 from prefkit.export_folder import fresh_folder
+from prefkit.identity import Digester
 from prefkit.statistics import Summary, summarise
 from prefkit.store import Store
 
@@ -56,9 +57,14 @@ def export(store: Store, ref: str, out: Path, to: Target) -> Exported:
             facts = facts._replace(summary=Summary.model_validate(summarise(store.table(facts.last))))
         shape = _shape(store, facts, to)
         warnings = tuple(lost_labels(facts.summary)) if to == "trl" else ()
-        about = {"to": to, "ref": ref, "digest": facts.last.digest, "rows": facts.summary.rows}
+        about: dict[str, object] = {"to": to, "ref": ref}
+        about |= {"digest": facts.last.digest, "rows": facts.summary.rows}
+        blank = _projected(store.get(facts.last.shards[0]).slice(0, 0), shape)
+        about["columns"] = [[column.name, str(column.type)] for column in blank.schema]
         with fresh_folder(out, about) as work:
-            rows = _write_rows(store, facts, work / "data", shape)
+            splits = _write_rows(store, facts, work / "data", shape, blank)
+            about["splits"] = {name: split._asdict() for name, split in splits.items()}
+            rows = sum(split.rows for split in splits.values())
             if rows < facts.summary.rows:
                 left = facts.summary.rows - rows
                 what = "responses with parts taken out, which would count as preferences"
@@ -153,10 +159,20 @@ def _decoded(text: str, facts: Facts) -> Mapping[str, object]:
 # rows
 
 
-def _write_rows(store: Store, facts: Facts, folder: Path, shape: _Shape) -> int:
+class _Written(NamedTuple):
+    """What became of the rows of a split."""
+
+    files: list[str]
+    rows: int
+    digest: str
+    """Of the values in the files, in their order: that of the dataset, where all its rows and columns are here."""
+
+
+def _write_rows(
+    store: Store, facts: Facts, folder: Path, shape: _Shape, blank: pa.Table
+) -> dict[str, _Written]:
     folder.mkdir()
     splits = {name: _Split(folder, name) for name in facts.splits()}
-    rows = 0
     try:
         for shard in facts.last.shards:
             table = store.get(shard)
@@ -164,14 +180,10 @@ def _write_rows(store: Store, facts: Facts, folder: Path, shape: _Shape) -> int:
                 table = table.filter(pc.equal(table["degree"], 0))
             for name, part in _by_split(table):
                 splits[name].write(_projected(part, shape))
-                rows += part.num_rows
-        blank = _projected(store.get(facts.last.shards[0]).slice(0, 0), shape)
-        for split in splits.values():
-            split.close(blank)
+        return {name: split.close(blank) for name, split in splits.items()}
     finally:
         for split in splits.values():
             split.abandon()
-    return rows
 
 
 def _by_split(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
@@ -200,7 +212,8 @@ class _Split:
         self._name = name
         self._paths: list[Path] = []
         self._writer: parquet.ParquetWriter | None = None
-        self._bytes = 0
+        self._bytes = self._rows = 0
+        self._digester: Digester | None = None
 
     def write(self, table: pa.Table) -> None:
         """Append rows."""
@@ -208,17 +221,25 @@ class _Split:
             self._paths.append(self._folder / f".{self._name}-{len(self._paths)}")
             self._writer = parquet.ParquetWriter(self._paths[-1], table.schema, compression="zstd")
         self._writer.write_table(table, row_group_size=GROUP_ROWS)
+        if self._digester is None:
+            self._digester = Digester(table.schema)
+        self._digester.update(table)
         self._bytes += table.nbytes
+        self._rows += table.num_rows
         if self._bytes >= FILE_BYTES:
             self.abandon()
 
-    def close(self, blank: pa.Table) -> None:
+    def close(self, blank: pa.Table) -> _Written:
         """Finish the last file and give all their final names; a split without rows has one empty file."""
-        if not self._paths:
+        if self._digester is None:
             self.write(blank)
         self.abandon()
-        for at, path in enumerate(self._paths):
-            path.rename(self._folder / f"{self._name}-{at:05d}-of-{len(self._paths):05d}.parquet")
+        assert self._digester is not None
+        names = [f"{self._name}-{at:05d}-of-{len(self._paths):05d}.parquet" for at in range(len(self._paths))]
+        for path, name in zip(self._paths, names, strict=True):
+            path.rename(self._folder / name)
+        files = [f"{self._folder.name}/{name}" for name in names]
+        return _Written(files, self._rows, self._digester.hexdigest())
 
     def abandon(self) -> None:
         """Close the open file, if there is one."""

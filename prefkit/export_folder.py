@@ -1,6 +1,11 @@
-"""A folder that appears under its name when it is whole, and replaces nothing but an earlier one of its kind."""
+"""A folder that appears under its name when it is whole, and replaces nothing but an earlier one of its kind.
+
+It carries the SHA-256 of its files, which is also what the hub files large ones by, so that it can be checked wherever
+it is taken, with `prefkit verify` or `sha256sum`.
+"""
 
 import contextlib
+import hashlib
 import json
 import shutil
 import tempfile
@@ -10,17 +15,21 @@ from typing import Any
 
 import pyarrow as pa
 
+from prefkit.disk import SEAL
 from prefkit.errors import PrefkitError
+from prefkit.identity import hash_json
 
-__all__ = ["MARKER", "fresh_folder"]
+__all__ = ["MARKER", "fresh_folder", "sha256"]
 
 MARKER = "prefkit-export.json"
-"""Says what an export is of, and which files it wrote: only those may a later export replace."""
+"""Says what an export is of, and which files it wrote, with their digests: only those may a later export replace."""
 
 
 @contextlib.contextmanager
 def fresh_folder(out: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     """Give a folder to write to; when the block ends well, it takes the place of `out`.
+
+    What `about` says by then is kept in it, beside the digests of the files.
 
     Raises: PrefkitError if `out` has files that no export wrote, or something cannot be written.
     """
@@ -31,9 +40,7 @@ def fresh_folder(out: Path, about: Mapping[str, Any]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-export-"))
         yield work
-        files = sorted(path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file())
-        text = json.dumps({**about, "files": [*files, MARKER]}, indent=1, sort_keys=True)
-        (work / MARKER).write_text(text + "\n", encoding="utf-8")
+        _sign(work, about)
         work.chmod(0o755)
         _swap(work, target)
     except (OSError, pa.ArrowException) as error:
@@ -43,6 +50,25 @@ def fresh_folder(out: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sign(work: Path, about: Mapping[str, Any]) -> None:
+    """Write what the folder is of, and the size and digest of every file in it."""
+    files = sorted(path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file())
+    whole = {
+        **about,
+        "files": [*files, MARKER],
+        "bytes": {name: (work / name).stat().st_size for name in files},
+        "sha256": {name: sha256(work / name) for name in files},
+    }
+    text = json.dumps({**whole, SEAL: hash_json(whole)}, indent=1, sort_keys=True)
+    (work / MARKER).write_text(text + "\n", encoding="utf-8")
 
 
 def _swap(work: Path, target: Path) -> None:

@@ -186,10 +186,13 @@ def left(stage: Stage, seed: int, before: Manifest, store: Store, folder: Path =
     """Return the shards of the input whose part does not stand. Paths in settings are relative to `folder`."""
     if stage.scope() == "global":
         return list(before.shards)
-    parts = (
-        (shard, store.part(stage_key(stage, seed, [shard.digest], (), folder))) for shard in before.shards
-    )
-    return [shard for shard, part in parts if part is None or part.rows.failed]
+    keys = [stage_key(stage, seed, [shard.digest], (), folder) for shard in before.shards]
+    parts = store.parts(keys)
+    return [
+        shard
+        for shard, key in zip(before.shards, keys, strict=True)
+        if key not in parts or parts[key].rows.failed
+    ]
 
 
 def spread(store: Store, shards: Sequence[Shard]) -> pa.Table:
@@ -229,7 +232,7 @@ def try_out(
         return None
     weighing, spend = _Weighing(), Spend()
     try:
-        memo = Memo(Path() if store is None else store.root / "memo.sqlite", read_only=True)
+        memo = Memo(Path() if store is None else store.answers(), read_only=True)
         engine: Engine = Remembering(weighing, memo, spend, identity)
         engines = Engines({model.served_as: engine for model in models_in(stage)}, spend)
         stage(table, Context(seed=seed, engines=engines, folder=folder))

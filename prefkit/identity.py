@@ -75,8 +75,10 @@ def digest(table: pa.Table) -> str:
 class Digester:
     """Digest tables of one schema as if they were concatenated."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, types: Sequence[str] = ()) -> None:
+        """Digest tables of a schema. `types` are the names of its types, where a file format has changed them."""
         self._schema = schema.remove_metadata()
+        self._types = types or [str(field.type) for field in self._schema]
         self._streams: dict[str, blake2b] = {}
         self._rows = 0
 
@@ -90,7 +92,7 @@ class Digester:
 
     def hexdigest(self) -> str:
         """Return the digest of all rows so far."""
-        fields = [[field.name, str(field.type)] for field in self._schema]
+        fields = [[name, kind] for name, kind in zip(self._schema.names, self._types, strict=True)]
         streams = {path: stream.hexdigest() for path, stream in self._streams.items()}
         return hash_json({"fields": fields, "rows": self._rows, "streams": streams})
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-__all__ = ["FORMAT", "Made", "Manifest", "Part", "Ref", "Rows", "Shard", "Used", "add_used"]
+__all__ = ["FORMAT", "Made", "Manifest", "Part", "Ref", "Rows", "Shard", "Timing", "Used", "add_used"]
 
 FORMAT = 1
 """Version of the store's layout. A store written by a newer one is refused, never guessed at."""
@@ -87,6 +87,25 @@ def _added(used: Sequence[Used]) -> Used:
     return Used.model_validate({**counts, "seconds": round(counts["seconds"], 3), "dollars": cost})
 
 
+class Timing(_Record):
+    """Where the seconds went. Of a step, the sums over its parts, which several workers may have made at once."""
+
+    wall: float = 0.0
+    """Seconds from start to end as somebody who waited saw them; of a step, in the build that finished it."""
+    cpu: float = 0.0
+    """CPU seconds of the processes that made it, all their threads together."""
+    reading: float = 0.0
+    """Seconds to open and check what it read; of a source, to read its files."""
+    working: float = 0.0
+    """Seconds in the stage itself, waiting for models included."""
+    filing: float = 0.0
+    """Seconds to digest the rows it made and write them to disk."""
+    counting: float = 0.0
+    """Seconds for the step's statistics and the digest of all its shards."""
+    peak_bytes: int = 0
+    """Most memory that the process which made it held at once, since that process began: at least what this took."""
+
+
 class Made(_Record):
     """How a result came about. No part of its identity."""
 
@@ -105,15 +124,20 @@ class Made(_Record):
     models: dict[str, Used] = {}
     """The same by model, named as in `engines`. What is left out of the file where no model was asked."""
     seconds: float = 0.0
+    """Seconds it took; of a step, summed over its parts."""
+    timing: Timing = Timing()
+    """Where they went. Left out of the file where nothing was measured, as by versions that did not."""
     at: str = ""
     """UTC time the step finished, ISO 8601."""
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the models of a step that asked none."""
+        """Leave out the models of a step that asked none, and a timing that was not taken."""
         plain: dict[str, Any] = dump(self)
         if not self.models:
             plain.pop("models", None)
+        if self.timing == Timing():
+            plain.pop("timing", None)
         return plain
 
 
@@ -163,6 +187,11 @@ class Manifest(_Record):
     def complete(self) -> bool:
         """Whether no row failed: an incomplete step is tried again on the next build."""
         return self.rows.failed == 0
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """Rows read per second that somebody waited; None where that was not measured."""
+        return self.rows.read / self.made.timing.wall if self.made.timing.wall > 0 else None
 
 
 class Ref(_Record):

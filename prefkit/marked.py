@@ -29,12 +29,11 @@ class Marked(NamedTuple):
 
 def mark(one: str, other: str) -> Marked:
     """Say which parts of two texts are the same."""
-    sides = [
-        tuple(_pieces(text, marks)) for text, marks in zip((one, other), differing(one, other), strict=True)
-    ]
-    counts = [(len(words(piece.text)), piece.same) for side in sides for piece in side]
+    marks = differing(one, other)
+    ours, theirs = tuple(_pieces(one, marks.chosen)), tuple(_pieces(other, marks.rejected))
+    counts = [(len(words(piece.text)), piece.same) for piece in (*ours, *theirs)]
     total = sum(count for count, _ in counts)
-    return Marked(*sides, sum(count for count, same in counts if same) / total if total else 1.0)
+    return Marked(ours, theirs, sum(count for count, same in counts if same) / total if total else 1.0)
 
 
 def _pieces(text: str, marks: Sequence[Mark]) -> Iterator[Piece]:

@@ -21,10 +21,12 @@ from prefkit.columns import COLUMNS, Level
 from prefkit.engines.spend import Price
 from prefkit.errors import ContractError, PrefkitError, Problem, RecipeError, StoreError
 from prefkit.forecast import forecast, head_of, left, measured, spread, try_out
+from prefkit.holding import need, usual_widths
 from prefkit.keys import models_in, source_key, stage_key
 from prefkit.manifest import Manifest
 from prefkit.recipe import Recipe
 from prefkit.stage import Stage, level_of
+from prefkit.standing import standing as stands
 from prefkit.store import Store
 
 __all__ = ["Goal", "Plan", "PlannedStep", "State", "plan", "standing"]
@@ -70,6 +72,8 @@ class PlannedStep:
     """Time the models take, about. None if it was never measured."""
     basis: tuple[str, ...] = ()
     """What these figures rest on."""
+    holds: float | None = None
+    """Bytes of memory for each row it reads, about, where it sees all rows at once; else None."""
 
 
 class Goal(NamedTuple):
@@ -118,10 +122,8 @@ def plan(recipe: Recipe, store: Store | None = None, prices: Mapping[str, Price]
         problems += _check_goal(recipe, schema)
     if problems:
         raise RecipeError(problems)
-    goal = None
-    if recipe.train is not None:
-        objective = recipe.train.objective
-        goal = Goal(objective.describe(), tuple(objective.reads()))
+    asked = recipe.train.objective if recipe.train is not None else None
+    goal = None if asked is None else Goal(asked.describe(), tuple(asked.reads()))
     states = _states(recipe, store, steps)
     if prices is not None:
         states = _forecasts(recipe, store, states, prices)
@@ -129,11 +131,8 @@ def plan(recipe: Recipe, store: Store | None = None, prices: Mapping[str, Price]
 
 
 def standing(store: Store, key: str) -> Manifest | None:
-    """Return the manifest of a step that need not run: finished, no row failed, its objects there."""
-    manifest = store.step(key)
-    if manifest is None or not manifest.complete:
-        return None
-    return manifest if all(store.has(shard) for shard in (*manifest.shards, *manifest.dropped)) else None
+    """Return the manifest of a step that need not run: finished, no row failed, its rows there or removed on purpose."""
+    return found.manifest if (found := stands(store, key)) else None
 
 
 # columns
@@ -249,9 +248,8 @@ def _writer(column: str) -> str:
 
 
 def _problem(error: PrefkitError, where: str) -> Problem:
-    _, _, line = where.rpartition(":")
-    place = where or error.where
-    return Problem(error.what, where=place, hint=error.hint, line=int(line) if line.isdecimal() else 0)
+    at = int(line) if (line := where.rpartition(":")[2]).isdecimal() else 0
+    return Problem(error.what, where=where or error.where, hint=error.hint, line=at)
 
 
 def _at(places: Sequence[str], at: int) -> str:
@@ -262,8 +260,8 @@ def _at(places: Sequence[str], at: int) -> str:
 
 
 def _source_step(head: _Head) -> PlannedStep:
-    names = tuple(head.schema.names)
-    return PlannedStep("00-data", "data", "source", level_of(head.schema), (), names, rows=head.rows)
+    level, names = level_of(head.schema), tuple(head.schema.names)
+    return PlannedStep("00-data", "data", "source", level, (), names, rows=head.rows)
 
 
 def _step(recipe: Recipe, at: int, stage: Stage, before: pa.Schema, after: pa.Schema) -> PlannedStep:
@@ -278,6 +276,7 @@ def _step(recipe: Recipe, at: int, stage: Stage, before: pa.Schema, after: pa.Sc
         tuple(name for name in stage.writes() if name in new or stage.level.gives is None),
         tuple(name for name in new if name not in stage.writes()),
         tuple(dict.fromkeys(names.get(model, model.id) for model in models_in(stage))),
+        holds=need(stage, 1, before, usual_widths(before)).per_row if stage.scope() == "global" else None,
     )
 
 

@@ -6,19 +6,25 @@ are used. An object that turns out damaged is discarded and whatever made it run
 build goes on from the last finished part, and no engine answer that was recorded is asked for again.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from prefkit.catalog import suggest
 from prefkit.errors import GateError, PrefkitError, StoreError
+from prefkit.events import build_done, build_started, object_damaged, step_cached, step_done, step_started
+from prefkit.executors.local import Local, kept_workers
 from prefkit.gates.verdict import Result, gated, stopping
 from prefkit.keys import faked, source_key, stage_key
 from prefkit.manifest import Manifest
 from prefkit.recipe import Recipe
+from prefkit.standing import mark_whole, remove_rows, standing
 from prefkit.steps import Event, Settings, Step, make_source, make_stage
 from prefkit.store import DamagedError, Store
+from prefkit.timing import Stopwatch
 
 __all__ = ["Build", "Event", "Settings", "build", "make"]
 
@@ -74,18 +80,38 @@ def make(recipe: Recipe, store: Store, settings: Settings | None = None) -> Buil
     if settings.until:
         names = names[: names.index(_find(settings.until, names)) + 1]
     fresh = {_find(name, names) for name in settings.refresh}
-    with store.locked():
-        for _ in range(_REPAIRS):
+    rows = _Rows(store, set(names if settings.keep == "all" else names[-1:]), set())
+    watch = Stopwatch()
+    build_started(recipe, store, settings.placement, names, settings.jobs)
+    with store.locked(), _executed(settings) as settings:
+        for _ in range(_REPAIRS + len(names)):
             try:
-                return _walk(recipe, store, settings, names, fresh)
+                made = _walk(recipe, store, settings, names, fresh, rows)
+                build_done(recipe, made.last, watch.seconds)
+            except _MissingRows as missing:
+                rows.wanted.add(missing.step)
             except DamagedError as error:
+                object_damaged(error)
                 store.discard(error.shard)
+            else:
+                return made
     hint = "check the disk, or give another --store"
-    raise StoreError(f"more than {_REPAIRS} objects were damaged", where=str(store.root), hint=hint)
+    raise StoreError(f"more than {_REPAIRS} objects were damaged", where=store.shown, hint=hint)
+
+
+@contextmanager
+def _executed(settings: Settings) -> Iterator[Settings]:
+    """Give settings whose worker processes, if it is local ones, stay for the whole build."""
+    executor = settings.executor or Local(settings.jobs)
+    if not isinstance(executor, Local) or executor.workers is not None:
+        yield settings
+        return
+    with kept_workers(None) as workers:
+        yield settings._replace(executor=executor._replace(workers=workers))
 
 
 def _walk(
-    recipe: Recipe, store: Store, settings: Settings, names: Sequence[str], fresh: Collection[str]
+    recipe: Recipe, store: Store, settings: Settings, names: Sequence[str], fresh: set[str], rows: "_Rows"
 ) -> Build:
     done: dict[str, Manifest] = {}
     fakes = faked(recipe.models, settings.placement.engines)
@@ -96,29 +122,62 @@ def _walk(
         else:
             key = stage_key(stage, recipe.seed, [before.digest], fakes, recipe.folder)
         step = Step(name, key, recipe, store, settings, name in fresh)
-        manifest = _standing(step)
+        manifest = _standing(step, rows)
         if manifest is None:
+            if before is not None and not rows.there(before):
+                raise _MissingRows(list(done)[-1])
+            again = store.step(key) is not None
+            step_started(name, key, before.rows.kept if before else 0, again=again)
             manifest = (
                 make_source(step) if stage is None or before is None else make_stage(step, stage, before)
             )
             store.save_step(manifest)
-        done[name] = before = manifest
+            mark_whole(store, manifest)
+            fresh.discard(name)
+            step_done(name, manifest)
+        done[name] = manifest
         keys = {each: made.key for each, made in done.items()}
         store.save_refs(recipe.name, keys, recipe.described(), first=len(keys) < 1 + len(recipe.build))
+        if settings.keep == "last" and before is not None and rows.there(manifest):
+            remove_rows(store, recipe.name, before, manifest)
+        before = manifest
     made = Build(recipe, store, done)
     for shard in made.last.shards:
         store.get(shard)  # the dataset is checked against its digest before anyone trains on it
     return made
 
 
-def _standing(step: Step) -> Manifest | None:
-    manifest = None if step.fresh else step.store.step(step.key)
-    if manifest is None or not manifest.complete:
+class _MissingRows(Exception):  # noqa: N818 - not an error: the walk begins again and makes them
+    """A step has to be made, and the rows it reads were removed."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(step)
+        self.step = step
+
+
+class _Rows(NamedTuple):
+    """Which rows a build cannot do without, and what it has told."""
+
+    store: Store
+    wanted: set[str]
+    """Steps whose rows are made again if they were removed: the last one, and those that a missing step reads."""
+    told: set[str]
+    """Steps that were said to stand: a walk may begin more than once."""
+
+    def there(self, manifest: Manifest) -> bool:
+        return all(map(self.store.has, manifest.shards))
+
+
+def _standing(step: Step, rows: _Rows) -> Manifest | None:
+    found = None if step.fresh else standing(step.store, step.key)
+    if found is None or (not found.whole and step.name in rows.wanted):
         return None
-    if not all(step.store.has(shard) for shard in (*manifest.shards, *manifest.dropped)):
-        return None
-    step.settings.progress(Event(step.name, "cached", manifest.rows.kept, manifest.rows.read))
-    return manifest
+    if step.name not in rows.told:
+        rows.told.add(step.name)
+        manifest = found.manifest
+        step_cached(step.name, manifest)
+        step.settings.progress(Event(step.name, "cached", manifest.rows.kept, manifest.rows.read))
+    return found.manifest
 
 
 def _find(name: str, names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ rows that do not go on: dropped, with a reason that is counted, or failed, to be
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, final
@@ -30,9 +30,23 @@ from prefkit.columns import COLUMNS, LEVELS, Columns, Level
 from prefkit.engines import Engines
 from prefkit.errors import ContractError
 
-__all__ = ["ANY", "PAIRS", "PROMPTS", "RESPONSES", "Context", "Cost", "Flow", "Kind", "Stage", "level_of"]
+__all__ = [
+    "ANY",
+    "PAIRS",
+    "PROMPTS",
+    "RESPONSES",
+    "Context",
+    "Cost",
+    "Flow",
+    "Holds",
+    "Kind",
+    "Stage",
+    "level_of",
+]
 
 Kind = Literal["map", "group", "global"]
+_DRAWN = 1 << 16
+"""Keys that are Python strings at once."""
 
 
 class Flow(NamedTuple):
@@ -58,6 +72,15 @@ class Cost(NamedTuple):
     """Rows out per row in, at most; None: as many, or not known where the stage changes what a row is."""
 
 
+class Holds(NamedTuple):
+    """What a global stage keeps in memory while it works, beside the columns that it is given."""
+
+    bytes: float = 100.0
+    """A row: numbers, hashes, places in an order."""
+    less: str = ""
+    """Which setting holds less: "`kind: exact` holds 100 bytes a row"."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stage may know of the world: a seed, the engines, a place for notes and for rows that do not go on."""
@@ -70,43 +93,59 @@ class Context:
     failed: list[pa.Table] = field(default_factory=list)
     folder: Path = Path()
     """What paths in settings are relative to."""
+    work: Path | None = None
+    """An empty folder on the store's disk, for what need not be in memory; None where there is none."""
+    spare: tuple[str, ...] = ()
+    """Texts that need not go on once rows are set aside, since the runner has them: they are null from there on."""
+    threads: int = 1
+    """Threads that a global stage may use. No result depends on it."""
 
-    def uniform(self, stage: "Stage", keys: Iterable[str], draw: int = 0) -> np.ndarray:
-        """Return one number in [0, 1) per key, the same whatever the sharding."""
+    def uniform(self, stage: "Stage", keys: Iterable[str] | pa.ChunkedArray, draw: int = 0) -> np.ndarray:
+        """Return one number in [0, 1) per key, the same whatever the sharding.
+
+        Keys of a column need not be Python strings all at once, which take three times the memory: hand it over as it is.
+        """
         if not stage.draws():
             what = f"stage '{stage.name}' draws random numbers but does not declare random = True"
             raise ContractError(
                 what, hint="set `random: ClassVar[bool] = True`, so that the seed enters its key"
             )
-        return rng.uniform(self.seed, stage.name, keys, draw)
+        if not isinstance(keys, pa.ChunkedArray):
+            return rng.uniform(self.seed, stage.name, keys, draw)
+        pieces = (chunk.slice(at, _DRAWN) for chunk in keys.chunks for at in range(0, len(chunk), _DRAWN))
+        drawn = [rng.uniform(self.seed, stage.name, piece.to_pylist(), draw) for piece in pieces]
+        return np.concatenate([np.zeros(0), *drawn])
 
     def drop(self, table: pa.Table, reasons: Sequence[str | None] | pa.Array | pa.ChunkedArray) -> pa.Table:
         """Set aside the rows that have a reason, count each reason, and return the other rows."""
-        return _divert(table, reasons, "drop_reason", self.dropped, self.notes)
+        return self._divert(table, reasons, "drop_reason", self.dropped, self.notes)
 
     def fail(self, table: pa.Table, errors: Sequence[str | None] | pa.Array | pa.ChunkedArray) -> pa.Table:
         """Set aside the rows that have an error, to be tried again on the next build; return the other rows."""
-        return _divert(table, errors, "error", self.failed, None)
+        return self._divert(table, errors, "error", self.failed, None)
 
-
-def _divert(
-    table: pa.Table,
-    reasons: Sequence[str | None] | pa.Array | pa.ChunkedArray,
-    column: str,
-    into: list[pa.Table],
-    notes: Counter[str] | None,
-) -> pa.Table:
-    if not isinstance(reasons, pa.Array | pa.ChunkedArray):
-        reasons = pa.array(reasons, pa.string())
-    stays = pc.is_null(reasons)
-    if pc.all(stays).as_py() is not False:
-        return table
-    goes = table.append_column(column, reasons.cast(pa.string())).filter(pc.invert(stays))
-    into.append(goes)
-    if notes is not None:
-        for entry in goes[column].value_counts().to_pylist():
-            notes[f"dropped/{entry['values']}"] += entry["counts"]
-    return table.filter(stays)
+    def _divert(
+        self,
+        table: pa.Table,
+        reasons: Sequence[str | None] | pa.Array | pa.ChunkedArray,
+        column: str,
+        into: list[pa.Table],
+        notes: Counter[str] | None,
+    ) -> pa.Table:
+        if not isinstance(reasons, pa.Array | pa.ChunkedArray):
+            reasons = pa.array(reasons, pa.string())
+        stays = pc.is_null(reasons)
+        if pc.all(stays).as_py() is not False:
+            return table
+        for name in self.spare:
+            at = table.schema.get_field_index(name)
+            table = table.set_column(at, name, pa.nulls(table.num_rows, table.schema.field(at).type))
+        goes = table.append_column(column, reasons.cast(pa.string())).filter(pc.invert(stays))
+        into.append(goes)
+        if notes is not None:
+            for entry in goes[column].value_counts().to_pylist():
+                notes[f"dropped/{entry['values']}"] += entry["counts"]
+        return table.filter(stays)
 
 
 class Stage(BaseModel, ABC):
@@ -156,6 +195,19 @@ class Stage(BaseModel, ABC):
     def files(self, folder: Path) -> Sequence[str]:  # noqa: ARG002 - most stages read none
         """Return digests of the files that it reads beside its rows; they enter its key. Raises DataError."""
         return ()
+
+    def looks(self) -> Collection[str] | None:
+        """Return the columns of conversations whose text it looks into; `None`: any that it is given.
+
+        A global stage that says so, if only that there are none, is given no other text: what it hands on or moves
+        from one side to the other stays on disk. It must look before it sets the first row aside, and what it does
+        not name in `reads`, `writes` or `touches` it does not see at all.
+        """
+        return None
+
+    def holds(self, width: Mapping[str, float]) -> Holds:  # noqa: ARG002 - most keep a few numbers a row
+        """Return what a global stage holds. `width`: the mean bytes a row of each column of its input."""
+        return Holds()
 
     def cost(self) -> Cost:
         """Return what it asks of models per input row."""

@@ -1,27 +1,35 @@
 """Steps: make the rows of one step of a recipe, from its source or from the step before, and say how it went."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
 from prefkit import sources
 from prefkit.engines import Engines, Spend
-from prefkit.engines.placement import Placement, open_engines
+from prefkit.engines.placement import Placement
 from prefkit.errors import EngineError
+from prefkit.events import part_done
+from prefkit.executors.calls import Calls
+from prefkit.executors.local import Local, Workers
+from prefkit.executors.work import Executor, Work
+from prefkit.holding import refuse_above
 from prefkit.identity import canonical, digest_all
 from prefkit.keys import faked, models_in, stage_key
 from prefkit.manifest import Made, Manifest, Part, Rows, Shard, add_used
-from prefkit.parts import Task, made_now, make_parts
+from prefkit.parts import Task, made_now
 from prefkit.recipe import Recipe
 from prefkit.shards import SHARD_ROWS
 from prefkit.stage import Stage, level_of
+from prefkit.standing import take_back
 from prefkit.statistics import summarise_shards
 from prefkit.store import Store
+from prefkit.timing import Stopwatch, added
 
-__all__ = ["Event", "Settings", "Step", "make_source", "make_stage"]
+__all__ = ["Event", "Keep", "Settings", "Step", "make_source", "make_stage"]
 
 
 class Event(NamedTuple):
@@ -40,6 +48,15 @@ def _silent(event: Event) -> None:
     """Show nothing."""
 
 
+Keep = Literal["new", "last", "all"]
+"""Whose rows stay.
+
+new     those of every step that is made; what was removed earlier is made again only where it is needed
+last    those of the last step; the others go as soon as the next step stands, but for what other runs need
+all     those of every step, made again where they were removed
+"""
+
+
 class Settings(NamedTuple):
     """Where and how fast: nothing here changes a result."""
 
@@ -53,6 +70,11 @@ class Settings(NamedTuple):
     progress: Callable[[Event], None] = _silent
     spend: Spend | None = None
     """What counts for the whole run, with its prices and budgets; None counts each step apart."""
+    keep: Keep = "new"
+    executor: Executor | None = None
+    """What makes the parts; None makes them on this machine, in `jobs` worker processes."""
+    memory: int | None = None
+    """Bytes that a global step may hold; None allows four fifths of what the machine has."""
 
 
 class Step(NamedTuple):
@@ -69,17 +91,24 @@ class Step(NamedTuple):
 
 def make_source(step: Step) -> Manifest:
     """Read the recipe's data into shards, the rows that cannot be read aside."""
-    started, shards, bad, notes = time.perf_counter(), list[Shard](), list[pa.Table](), Counter[str]()
-    recipe, store, tell = step.recipe, step.store, step.settings.progress
+    watch, recipe, store, tell = Stopwatch(), step.recipe, step.store, step.settings.progress
     tell(Event(step.name, "start", 0, 0))
+    if step.settings.executor is not None:
+        step.settings.executor.begin(store)
     schema = sources.unify(
         [sources.peek(source, recipe.folder, store.columns).schema for source in recipe.data]
     )
+    rows, read = step.settings.shard_rows, _Read([], [], Counter())
     with store.workspace() as work:
-        batches = _batches(step, bad, notes)
-        for table in sources.gather(batches, schema, work, step.settings.shard_rows, notes):
-            shards.append(store.put(table))
-            tell(Event(step.name, "part", sum(shard.rows for shard in shards), 0))
+        try:
+            tables = sources.passed_through(_batches(step, work, read), schema, rows, read.notes)
+            _file(step, watch, tables, read)
+        except sources.ScatteredError:
+            take_back(store, read.shards)  # few where many prompts come back: the first of them does so early
+            read = _Read([], [], Counter())
+            tables = sources.gather(_batches(step, work, read), schema, work, rows, read.notes)
+            _file(step, watch, tables, read)
+    shards, bad, notes = read
     aside = [store.put(pa.concat_tables(bad))] if bad else []
     kept, dropped = _rows(shards), _rows(aside)
     for table in bad:
@@ -90,7 +119,8 @@ def make_source(step: Step) -> Manifest:
         (),
         Rows(read=kept + dropped, kept=kept, dropped=dropped),
         notes,
-        made_now(time.perf_counter() - started, Engines(), {}, "prefkit"),
+        made_now(watch, Engines(), {}, "prefkit"),
+        watch,
     )
     config = {"data": [sources.portable(source) for source in recipe.data]}
     tell(Event(step.name, "done", kept, kept + dropped))
@@ -99,9 +129,26 @@ def make_source(step: Step) -> Manifest:
     )
 
 
+class _Read(NamedTuple):
+    shards: list[Shard]
+    bad: list[pa.Table]
+    notes: Counter[str]
+
+
+def _file(step: Step, watch: Stopwatch, tables: Iterator[pa.Table], read: _Read) -> None:
+    """File all rows as shards."""
+    count = 0
+    for table in tables:
+        watch.lap("reading")
+        read.shards.append(step.store.put(table))
+        watch.lap("filing")
+        count += table.num_rows
+        step.settings.progress(Event(step.name, "part", count, 0))
+
+
 def make_stage(step: Step, stage: Stage, before: Manifest) -> Manifest:
     """Make what a stage makes of the step before, part by part, using the parts that stand."""
-    tell = step.settings.progress
+    tell, watch = step.settings.progress, Stopwatch()
     tell(Event(step.name, "start", 0, before.rows.kept))
     parts = _parts(step, stage, before)
     notes: Counter[str] = Counter()
@@ -114,6 +161,7 @@ def make_stage(step: Step, stage: Stage, before: Manifest) -> Manifest:
         Rows(**{name: sum(getattr(part.rows, name) for part in parts) for name in Rows.model_fields}),
         notes,
         _sum_made(parts),
+        watch,
     )
     tell(Event(step.name, "done", done.rows.kept, before.rows.kept))
     what = {"stage": stage.name, "version": stage.version, "kind": stage.scope(), "config": canonical(stage)}
@@ -128,15 +176,15 @@ class _Done(NamedTuple):
     rows: Rows
     notes: Mapping[str, int]
     made: Made
+    watch: Stopwatch
+    """Started with the step."""
 
 
 def _manifest(step: Step, done: _Done, what: Mapping[str, object]) -> Manifest:
+    counting = Stopwatch()
     pa.default_memory_pool().release_unused()  # what making the rows took is not needed to count them
     first = step.store.get(done.shards[0])
-    one = len(done.shards) == 1
-    whole = (
-        done.shards[0].digest if one else digest_all((step.store.get(s) for s in done.shards), first.schema)
-    )
+    whole, statistics = _counted(step, done.shards, first.schema)
     fields = {
         "seed": None,
         "input": None,
@@ -151,10 +199,32 @@ def _manifest(step: Step, done: _Done, what: Mapping[str, object]) -> Manifest:
         "rows": done.rows,
         "drops": _sorted({n.removeprefix(_DROP): c for n, c in done.notes.items() if n.startswith(_DROP)}),
         "notes": _sorted({n: c for n, c in done.notes.items() if not n.startswith(_DROP)}),
-        "statistics": summarise_shards(done.shards, step.store.get),
-        "made": done.made,
+        "statistics": statistics,
     }
+    counting.lap("counting")
+    timing = added([done.made.timing, counting.timing()], done.watch.seconds)
+    fields["made"] = done.made.model_copy(update={"timing": timing})
     return Manifest.model_validate(fields)
+
+
+class _Counted(NamedTuple):
+    digest: str
+    statistics: dict[str, Any]
+
+
+def _counted(step: Step, shards: Sequence[Shard], schema: pa.Schema) -> _Counted:
+    """Return the digest of all shards and their statistics: at once, where the step may use several cores."""
+    get = step.store.get
+
+    def whole() -> str:
+        return shards[0].digest if len(shards) == 1 else digest_all(map(get, shards), schema)
+
+    if _cores(step.settings) == 1:
+        return _Counted(whole(), summarise_shards(shards, get))
+    with ThreadPoolExecutor(1) as beside:
+        digested = beside.submit(whole)
+        statistics = summarise_shards(shards, get)
+        return _Counted(digested.result(), statistics)
 
 
 _DROP = "dropped/"
@@ -164,13 +234,29 @@ def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _batches(step: Step, bad: list[pa.Table], notes: Counter[str]) -> Iterator[pa.Table]:
+def _batches(step: Step, work: Path, read: _Read) -> Iterator[pa.Table]:
     for source in step.recipe.data:
-        for batch in sources.read(source, step.recipe.folder, step.store.read_ref):
-            notes.update(batch.notes)
+        for batch in _batches_of(source, step, work):
+            read.notes.update(batch.notes)
             if batch.bad.num_rows:
-                bad.append(batch.bad)
+                read.bad.append(batch.bad)
             yield batch.table
+
+
+def _batches_of(source: sources.Source, step: Step, work: Path) -> Iterator[sources.Batch]:
+    folder, jobs = step.recipe.folder, _cores(step.settings)
+    if jobs > 1 and sources.can_be_apart(source, folder):
+        return sources.read_apart(source, folder, work, Calls(jobs, _workers(step.settings)))
+    return sources.read(source, folder, step.store.read_ref)
+
+
+def _workers(settings: Settings) -> Workers | None:
+    return settings.executor.workers if isinstance(settings.executor, Local) else None
+
+
+def _cores(settings: Settings) -> int:
+    """Return how many cores of this machine a build may use."""
+    return settings.jobs if settings.executor is None else settings.executor.jobs
 
 
 def _parts(step: Step, stage: Stage, before: Manifest) -> list[Part]:
@@ -181,15 +267,21 @@ def _parts(step: Step, stage: Stage, before: Manifest) -> list[Part]:
     tasks = [
         Task(stage_key(stage, seed, _digests(shards), fakes, folder), shards, folder) for shards in groups
     ]
-    found = {task.key: part for task in tasks if (part := _standing(step, task)) is not None}
+    filed = {} if step.fresh else step.store.parts([task.key for task in tasks])
+    found = {key: part for key, part in filed.items() if _stands(step, part)}
     missing = [task for task in tasks if task.key not in found]
-    for part in make_parts(
-        stage, missing, step.store, _engines(step, stage, missing), step.recipe.seed, step.settings
-    ):
+    if missing and stage.scope() == "global":
+        refuse_above(step.settings.memory, stage, step.name, before.shards, step.store)
+    executor = step.settings.executor or Local(step.settings.jobs)
+    read, failed = _sum(found, "read"), _sum(found, "failed")
+    made = round(before.rows.kept * (stage.cost().rows or 1))  # what fails is a sample, not its prompt
+    for part in executor.make(_work(step, stage), missing):
+        if part.key not in found:  # two shards may be the same
+            read, failed = read + part.rows.read, failed + part.rows.failed
         found[part.key] = part
-        step.settings.progress(Event(step.name, "part", _sum(found, "read"), before.rows.kept))
-        made = round(before.rows.kept * (stage.cost().rows or 1))  # what fails is a sample, not its prompt
-        _check_failures(step, _sum(found, "failed"), made, part)
+        part_done(step.name, part, len(found), len(tasks))
+        step.settings.progress(Event(step.name, "part", read, before.rows.kept))
+        _check_failures(step, failed, made, part)
     return [found[task.key] for task in tasks]
 
 
@@ -197,24 +289,24 @@ def _digests(shards: Sequence[Shard]) -> list[str]:
     return [shard.digest for shard in shards]
 
 
-def _standing(step: Step, task: Task) -> Part | None:
-    part = None if step.fresh else step.store.part(task.key)
-    if part is None or part.rows.failed:
-        return None
+def _stands(step: Step, part: Part) -> bool:
     aside = [part.dropped] if part.dropped else []
-    return part if all(step.store.has(shard) for shard in [*part.outputs, *aside]) else None
+    return not part.rows.failed and all(step.store.has(shard) for shard in [*part.outputs, *aside])
 
 
-def _engines(step: Step, stage: Stage, missing: Sequence[Task]) -> Engines:
-    if not missing or stage.cost().calls == 0:
-        return Engines()
-    memo = step.store.root / "memo.sqlite"
-    settings = step.settings
+def _work(step: Step, stage: Stage) -> Work:
+    settings, known = step.settings, step.recipe.models
     # A recipe made in Python may give a stage a model that it does not name.
-    known = step.recipe.models
     unnamed = {model.served_as: model for model in models_in(stage) if model not in known.values()}
-    return open_engines(
-        {**known, **unnamed}, settings.placement, memo, refresh=step.fresh, spend=settings.spend
+    return Work(
+        stage,
+        step.store,
+        step.recipe.seed,
+        settings.shard_rows,
+        {**known, **unnamed},
+        settings.placement,
+        step.fresh,
+        settings.spend,
     )
 
 
@@ -243,6 +335,7 @@ def _sum_made(parts: Sequence[Part]) -> Made:
             "engines": dict(sorted(engines.items())),
             "models": add_used(part.made.models for part in parts),
             "seconds": round(sum(part.made.seconds for part in parts), 3),
+            "timing": added((part.made.timing for part in parts), 0.0),
             **{
                 name: sum(int(getattr(part.made, name)) for part in parts)
                 for name in ("calls", "remembered", "tokens_in", "tokens_out")

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from prefkit.engines import Engines
 from prefkit.identity import digest, fingerprint
+from prefkit.narrow import Narrow
 from prefkit.objectives.laws import check_objective
 from prefkit.stage import Context, Stage, level_of
 from prefkit.tables import prompt_offsets
@@ -58,6 +59,7 @@ def check_stage(stage: Stage, table: pa.Table, *, seed: int = 0, engines: Engine
     )
     _check_reads(stage, table, whole, seed, engines)
     _check_kind(stage, table, whole, seed, engines)
+    _check_looks(stage, table, whole, seed, engines)
     _check_rows(stage, table, whole)
     return whole.table
 
@@ -108,6 +110,21 @@ def _check_kind(stage: Stage, table: pa.Table, whole: Outcome, seed: int, engine
         _same(whole.table, pa.concat_tables([part.table for part in parts]), f"{law} (cut at {cut})")
         counts = [sum(part.notes.get(name, 0) for part in parts) for name in whole.notes]
         assert counts == list(whole.notes.values()), f"notes must add up over shards (cut at {cut})"
+
+
+def _check_looks(stage: Stage, table: pa.Table, whole: Outcome, seed: int, engines: Engines | None) -> None:
+    """A stage that says what it looks into must give the same where it can look into nothing else."""
+    if stage.scope() != "global" or stage.looks() is None:
+        return
+    narrow = Narrow(stage, [table.slice(0, 1), table.slice(1)])
+    ctx = Context(seed=seed, engines=engines or Engines(), spare=narrow.spare)
+    told = "what it looks into must be declared in looks(), and looked into before the first row is set aside"
+    _same(whole.table, narrow.whole(stage(narrow.table, ctx)), told)
+    for one, other in ((whole.dropped, ctx.dropped), (whole.failed, ctx.failed)):
+        assert len(one) == len(other), told
+        for before, after in zip(one, other, strict=True):
+            _same(before, narrow.whole_aside(after), told)
+    assert whole.notes == dict(ctx.notes), told
 
 
 def _check_rows(stage: Stage, table: pa.Table, whole: Outcome) -> None:

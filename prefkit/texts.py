@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 __all__ = [
     "characters",
+    "chunkwise",
     "contents",
     "digests",
     "repeated_share",
@@ -25,6 +26,7 @@ __all__ = [
 
 _SLICE_ROWS, _SLICE_BYTES = 4096, 2**21
 _WINDOW = 16
+_CHUNK_ROWS = 1 << 14
 _WIDE_SPACES = "[\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 _TURN, _ROLE = "\x1e", "\x1f"
 
@@ -45,6 +47,18 @@ def characters(messages: pa.ChunkedArray) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
+def chunkwise(look: Callable[..., np.ndarray], *columns: pa.ChunkedArray) -> np.ndarray:
+    """Return what is seen of each row, looking at some thousand rows at once: [rows], or [rows, k].
+
+    `look` takes as many columns as are given; the rows of a column of mapped shards are never in memory all together.
+    """
+    table = pa.table(list(columns), names=[str(at) for at in range(len(columns))])
+    batches = [batch for batch in table.to_batches(max_chunksize=_CHUNK_ROWS) if batch.num_rows]
+    if len(batches) < 2:
+        return look(*columns)
+    return np.concatenate([look(*map(pa.chunked_array, zip(batch.columns))) for batch in batches])
+
+
 def squeeze(texts: pa.StringArray) -> pa.StringArray:
     """Collapse every run of whitespace to one space and strip the ends. Null becomes the empty text.
 
@@ -56,14 +70,24 @@ def squeeze(texts: pa.StringArray) -> pa.StringArray:
     return pa.concat_arrays(done) if done else texts
 
 
-def digests(messages: pa.ChunkedArray, *, fold_case: bool = False, with_roles: bool = False) -> np.ndarray:
-    """Return 128 bits for each conversation such that same texts have the same: uint64 [rows, 2].
+def digests(
+    messages: pa.ChunkedArray,
+    rows: np.ndarray | None = None,
+    *,
+    fold_case: bool = False,
+    with_roles: bool = False,
+) -> np.ndarray:
+    """Return 128 bits for each conversation, or for these (int64, ascending): uint64 [rows, 2], equal for same texts.
 
     With roles, turns are compared one by one with who said them; without, they are one text, and null is the empty
     one. Not stable across versions: compare within a run, never store.
     """
-    parts = [np.zeros((0, 2), np.uint64)]
-    for chunk in messages.chunks:  # chunk by chunk: the texts of a whole dataset may not fit
+    parts, start = [np.zeros((0, 2), np.uint64)], 0
+    for whole in messages.chunks:  # chunk by chunk: the texts of a whole dataset may not fit
+        chunk, end = whole, start + len(whole)
+        if rows is not None:
+            chunk = whole.take(pa.array(rows[slice(*np.searchsorted(rows, [start, end]))] - start))
+        start = end
         column = pa.chunked_array([chunk])
         texts = _by_chunk(column, _spoken_squeezed, _TURN) if with_roles else contents(column)
         for piece in slices(texts):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from argparse import Namespace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -236,3 +237,36 @@ def test_differences_between_arms_are_taken_within_seeds() -> None:
     assert any(
         "| easy first | 3 | 1.000 | 0.570 " in line and "+0.020 (+0.020 to +0.020)" in line for line in lines
     )
+
+
+def test_data_for_scale_are_the_same_each_time_and_shuffling_moves_rows_only(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+    from scale_data import Shape, write
+
+    for name, shuffled in (("one", False), ("same", False), ("mixed", True)):
+        write(tmp_path / name, Shape(400, 300, shuffled=shuffled))
+    one, same, mixed = (pq.read_table(tmp_path / name) for name in ("one", "same", "mixed"))
+    assert one.equals(same)
+    assert one.num_rows == 800
+    assert sorted(map(str, mixed.to_pylist())) == sorted(map(str, one.to_pylist()))
+    prompts = mixed["prompt"].to_pylist()
+    assert sum(before == after for before, after in pairwise(prompts)) < 20
+
+
+def test_the_scale_benchmark_says_what_each_step_costs_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import scale
+
+    line = f"--pairs 400 --bytes 300 --keep last --limit 4GB --folder {tmp_path}"
+    given = scale.parser().parse_args(line.split())
+    (ran,) = scale.measure(given, 400)
+    scale.tell(ran)
+    scale.tell_growth([ran, ran._replace(pairs=100_000)])
+    steps = {cost.step: cost for cost in ran.costs}
+    assert list(steps) == ["00-data", "01-pair", "02-label", "03-dedup", "04-order", "export", "whole"]
+    assert steps["00-data"].rows == 800
+    assert 300 < steps["01-pair"].rows <= 400
+    assert 0 < steps["whole"].anonymous < 2**30
+    assert "| whole |" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

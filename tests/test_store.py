@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -189,7 +190,7 @@ def test_gc_lists_and_deletes_only_what_no_ref_reaches(store):
     store.save_step(loose)
     store.save_refs("run", {"00-data": kept.key}, {})
     garbage = find(store)
-    assert sorted(path.stem for path in garbage.files) == sorted(["1" * 32, loose.shards[0].digest])
+    assert sorted(Path(file).stem for file in garbage.files) == sorted(["1" * 32, loose.shards[0].digest])
     assert store.step(loose.key) is not None, "finding deletes nothing"
     collect(store)
     assert store.step(loose.key) is None

@@ -1,11 +1,13 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefkit.columns import MESSAGES
 from prefkit.errors import ContractError
 from prefkit.shards import cut
-from prefkit.tables import floats, last_content, prompt_offsets, put, to_messages
+from prefkit.tables import floats, last_content, numbered, prompt_offsets, put, to_messages, word_where
 
 
 def test_the_last_content_is_of_the_last_message_and_null_without_one():
@@ -63,3 +65,16 @@ def test_a_cut_never_divides_a_prompt_and_loses_nothing(rows):
 
 def test_an_empty_table_is_cut_to_one_empty_piece():
     assert [piece.num_rows for piece in cut(pa.table({"prompt_id": pa.array([], pa.string())}))] == [0]
+
+
+@given(st.lists(st.sampled_from(["a", "b", "", None, "aa"]), max_size=20), st.integers(1, 5))
+def test_words_are_numbered_in_the_order_of_their_first_coming(words, size):
+    pieces = [words[at : at + size] for at in range(0, len(words), size)]
+    column = pa.chunked_array([pa.array(piece, pa.string()) for piece in pieces], pa.string())
+    known = list(dict.fromkeys(word for word in words if word is not None))
+    wanted = [-1 if word is None else known.index(word) for word in words]
+    assert numbered(column).tolist() == wanted
+
+
+def test_a_word_stands_where_it_is_meant():
+    assert word_where(np.array([True, False]), "gone").to_pylist() == ["gone", None]

@@ -5,16 +5,17 @@ must not show it.
 """
 
 import json
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prefkit.disk import replace_text
 from prefkit.errors import StoreError
 from prefkit.store import Store
 from prefkit.train.report import Report
 
 __all__ = ["load_report", "save_report"]
+
+
+_NAME = "train-report.json"
 
 
 class _Filed(BaseModel):
@@ -25,36 +26,26 @@ class _Filed(BaseModel):
     report: Report
 
 
-def save_report(store: Store, run: str, digest: str, report: Report) -> Path:
-    """Keep the report of a training run on the rows with this digest, for the run's card.
+def save_report(store: Store, run: str, digest: str, report: Report) -> str:
+    """Keep the report of a training run on the rows with this digest, for the run's card; return where it is.
 
     Raises: StoreError if there is no such run, or the file cannot be written.
     """
     store.refs(run)  # an unknown run is an error here, not a stray folder
-    path = _path(store, run)
     text = json.dumps(_Filed(digest=digest, report=report).model_dump(mode="json"), indent=1, sort_keys=True)
-    try:
-        replace_text(path, text + "\n")
-    except OSError as error:
-        what = f"the training report of '{run}' cannot be kept: {error.strerror or error}"
-        raise StoreError(what, where=str(path), hint="free space, or build the run first") from error
-    return path
+    return store.save_note(run, _NAME, f"{text}\n".encode())
 
 
 def load_report(store: Store, run: str, digest: str) -> Report | None:
     """Return the report of a training run on the rows with this digest, or None. Raises StoreError if it is torn."""
-    path = _path(store, run)
-    try:
-        filed = _Filed.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    data = store.note(run, _NAME)
+    if data is None:
         return None
-    except (OSError, ValidationError) as error:
+    try:
+        filed = _Filed.model_validate_json(data)
+    except ValidationError as error:
         hint = "train again, or remove the file"
         raise StoreError(
-            f"the training report of '{run}' cannot be read", where=str(path), hint=hint
+            f"the training report of '{run}' cannot be read", where=store.place.where(f"refs/{run}/{_NAME}"), hint=hint
         ) from error
     return filed.report if filed.digest == digest else None
-
-
-def _path(store: Store, run: str) -> Path:
-    return store.root / "refs" / run / "train-report.json"

@@ -13,6 +13,7 @@ import typer
 from prefkit.cli import comparing, keeping, looking, making
 from prefkit.cli.lint import lint
 from prefkit.cli.process import go_on
+from prefkit.cli.verifying import verify
 from prefkit.errors import PrefkitError
 
 __all__ = ["STOPPED", "run"]
@@ -43,6 +44,7 @@ _VERBS: tuple[Callable[..., None], ...] = (
     keeping.report,
     keeping.export,
     looking.stages,
+    verify,
     keeping.gc,
 )
 
@@ -76,6 +78,9 @@ def _stoppable(verb: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError as error:
             _drop_output()  # whoever read it has seen enough: `prefkit show run | head`
             raise _StoppedError(0) from error
+        except MemoryError as error:
+            hint = "fewer --jobs, or a machine with more memory; what is finished is kept"
+            raise PrefkitError(f"out of memory: {_first_line(error)}", hint=hint) from error
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
@@ -85,6 +90,10 @@ def _stoppable(verb: Callable[..., None]) -> Callable[..., None]:
             raise PrefkitError(what, where=str(error.filename or "the output"), hint=hint) from error
 
     return stoppable
+
+
+def _first_line(error: MemoryError) -> str:
+    return str(error).partition("\n")[0][:200] or "an allocation failed"
 
 
 def _drop_output() -> None:

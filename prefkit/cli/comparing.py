@@ -11,6 +11,7 @@ from prefkit.cli.options import (
     Dtype,
     Engine,
     Json,
+    Log,
     MicroTokens,
     Price,
     PriceFile,
@@ -50,6 +51,7 @@ def compare(
     price: Price = None,
     price_file: PriceFile = "",
     budget: Budgets = None,
+    log: Log = "",
     as_json: Json = False,
 ) -> None:
     """Train on each dataset and say which is better, by how much, and how sure that is.
@@ -59,23 +61,25 @@ def compare(
     """
     from prefkit.cli.compared import announce, show_comparison
     from prefkit.cli.comparing_work import compare_arms
+    from prefkit.cli.observing import observed
     from prefkit.cli.out import print_json, say
     from prefkit.cli.purse import Purse
     from prefkit.cli.work import placement, train_placement
 
-    place = train_placement(device=device, dtype=dtype, micro_tokens=micro_tokens, recompute=recompute)
-    answering = placement(engine, device, concurrency, timeout)
-    purse = Purse(price or (), price_file, budget or ())
-    done = compare_arms(arms, sets or (), store, answering, place, purse, announce, only_plan=only_plan)
-    if done is None:
-        return
-    if as_json:
-        print_json(done.report.model_dump(mode="json"))
-        return
-    show_comparison(done.report)
-    for name in ("report.md", "report.html", "report.json", "measured.arrow", "answers.arrow"):
-        if (done.out / name).is_file():
-            say(f"{name:<15} {done.out / name}")
+    with observed("compare", log):
+        place = train_placement(device=device, dtype=dtype, micro_tokens=micro_tokens, recompute=recompute)
+        answering = placement(engine, device, concurrency, timeout)
+        purse = Purse(price or (), price_file, budget or ())
+        done = compare_arms(arms, sets or (), store, answering, place, purse, announce, only_plan=only_plan)
+        if done is None:
+            return
+        if as_json:
+            print_json(done.report.model_dump(mode="json"))
+            return
+        show_comparison(done.report)
+        for name in ("report.md", "report.html", "report.json", "measured.arrow", "answers.arrow"):
+            if (done.out / name).is_file():
+                say(f"{name:<15} {done.out / name}")
 
 
 RecipeFile = Annotated[
@@ -105,6 +109,7 @@ def ablate(
     price: Price = None,
     price_file: PriceFile = "",
     budget: Budgets = None,
+    log: Log = "",
     as_json: Json = False,
 ) -> None:
     """Leave each stage out in turn, train with and without it, and say what it earned.
@@ -114,20 +119,22 @@ def ablate(
     """
     from prefkit.cli.ablated import announce, show_ablation
     from prefkit.cli.comparing_work import ablate_recipe
+    from prefkit.cli.observing import observed
     from prefkit.cli.out import print_json, say
     from prefkit.cli.purse import Purse
     from prefkit.cli.work import placement, train_placement
 
-    place = train_placement(device=device, dtype=dtype, micro_tokens=micro_tokens, recompute=recompute)
-    answering = placement(engine, device, concurrency, timeout)
-    purse = Purse(price or (), price_file, budget or ())
-    found = ablate_recipe(
-        recipe, steps or (), sets or (), store, answering, place, purse, announce, only_plan=only_plan
-    )
-    if found is None:
-        return
-    if as_json:
-        print_json(found[0].model_dump(mode="json"))
-        return
-    show_ablation(found[0])
-    say("", f"report.json  {found[1]}", f"report.md    {found[1].with_suffix('.md')}")
+    with observed("ablate", log):
+        place = train_placement(device=device, dtype=dtype, micro_tokens=micro_tokens, recompute=recompute)
+        answering = placement(engine, device, concurrency, timeout)
+        purse = Purse(price or (), price_file, budget or ())
+        found = ablate_recipe(
+            recipe, steps or (), sets or (), store, answering, place, purse, announce, only_plan=only_plan
+        )
+        if found is None:
+            return
+        if as_json:
+            print_json(found[0].model_dump(mode="json"))
+            return
+        show_ablation(found[0])
+        say("", f"report.json  {found[1]}", f"report.md    {found[1].with_suffix('.md')}")

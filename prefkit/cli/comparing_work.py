@@ -9,6 +9,8 @@ from prefkit.cli.purse import Purse
 from prefkit.cli.work import build_recipe
 from prefkit.engines.placement import Placement, open_engines
 from prefkit.errors import PrefkitError
+from prefkit.events import training as tell_training
+from prefkit.executors.local import Local
 from prefkit.recipe import Recipe
 from prefkit.store import Store
 from prefkit.train.settings import TrainPlacement
@@ -61,12 +63,13 @@ def carry_out(
 
     logging.disable_progress_bar()
     spend = purse.spend(recipe.models)
-    engines = open_engines(recipe.models, answering, ready.store.root / "memo.sqlite", spend=spend)
+    engines = open_engines(recipe.models, answering, ready.store.answers(), spend=spend)
     with Progress(spend) as progress:
 
         def tell(name: str, event: "Event") -> None:
             note = f"loss {event.metrics['loss']:.4f}" if "loss" in event.metrics else ""
             progress.track(f"{name}: {event.phase}", event.done, event.total, note)
+            tell_training(name, event.phase, event.done, event.total, event.metrics)
             if event.phase == "measured":
                 progress.line(f"{name:<40} measured")
 
@@ -96,7 +99,7 @@ def _check_built(arm: str, root: Store) -> None:
 
 def _built(arm: str, store: str, answering: Placement, purse: Purse) -> str:
     """Build a recipe and return the name of its run."""
-    done = build_recipe(arm, None, store, answering, 1, purse)
+    done = build_recipe(arm, None, store, answering, Local(), purse)
     return done.recipe.name
 
 
@@ -123,7 +126,7 @@ def ablate_recipe(
     if only_plan and plan(recipe, root).to_run:
         announce(found, None)
         return None
-    build_recipe(path, sets, store, answering, 1, purse)
+    build_recipe(path, sets, store, answering, Local(), purse)
     found = variants(recipe, root, steps)
     announce(found, foretold(recipe, root, found))
     if only_plan:

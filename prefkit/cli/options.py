@@ -15,12 +15,19 @@ __all__ = [
     "Device",
     "Dtype",
     "Engine",
+    "Executor",
     "Jobs",
     "Json",
+    "Keep",
+    "Log",
     "LogTo",
+    "Memory",
     "MicroTokens",
     "Price",
     "PriceFile",
+    "Profile",
+    "RayAddress",
+    "RayWorkers",
     "RecipePath",
     "Recompute",
     "Refresh",
@@ -34,7 +41,13 @@ RecipePath = Annotated[
     str, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)
 ]
 StoreFolder = Annotated[
-    str, typer.Option("--store", metavar="FOLDER", envvar="PREFKIT_STORE", help="Where results are kept.")
+    str,
+    typer.Option(
+        "--store",
+        metavar="FOLDER",
+        envvar="PREFKIT_STORE",
+        help="Where results are kept: a folder, or s3://bucket/folder.",
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -62,12 +75,54 @@ Timeout = Annotated[
 Jobs = Annotated[
     int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Worker processes for steps without models.")
 ]
+Memory = Annotated[
+    str,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="What a step that sees all rows at once may hold, as 16GB; else 4/5 of the machine's memory.",
+        show_default=False,
+    ),
+]
+Executor = Annotated[
+    str,
+    typer.Option(
+        "--executor", metavar="NAME", help="What makes the rows: local, this machine, or ray, a cluster."
+    ),
+]
+RayAddress = Annotated[
+    str,
+    typer.Option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Of a Ray cluster, as 10.0.0.1:6379; else the one that Ray finds, else one started here.",
+        show_default=False,
+    ),
+]
+RayWorkers = Annotated[
+    str,
+    typer.Option(
+        "--ray-workers",
+        metavar="[MIN:]MAX",
+        help="Workers of a step at once on Ray, as 1:8; else as many as the cluster has room for.",
+        show_default=False,
+    ),
+]
 Until = Annotated[
     str, typer.Option("--until", metavar="STEP", help="Stop after this step.", show_default=False)
 ]
 Refresh = Annotated[
     list[str] | None,
     typer.Option("--refresh", metavar="STEP", help="Make this step anew, asking models again."),
+]
+Keep = Annotated[
+    str,
+    typer.Option(
+        "--keep",
+        metavar="ROWS",
+        help="last: remove the rows of a step once the next one stands. all: make removed rows again.",
+        show_default=False,
+    ),
 ]
 Price = Annotated[
     list[str] | None,
@@ -95,6 +150,16 @@ Budgets = Annotated[
         help="Stop once this is spent, on all models or on one: 5usd, 2M tokens.",
     ),
 ]
+Log = Annotated[
+    str,
+    typer.Option(
+        "--log",
+        metavar="FILE",
+        help="Append what happens to a file, as lines of JSON; - is stderr, with nothing else there.",
+        show_default=False,
+    ),
+]
+Profile = Annotated[bool, typer.Option("--profile", help="Say at the end where the time went.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 Dtype = Annotated[

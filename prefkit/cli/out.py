@@ -1,5 +1,6 @@
 """What the verbs print: answers on stdout, everything said to people on the way on stderr."""
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -41,9 +42,12 @@ def has_styles() -> bool:
 
 
 def say(*lines: str) -> None:
-    """Tell a person something that is not the answer."""
-    for line in lines:
-        print(visible(line), file=sys.stderr, flush=True)
+    """Tell a person something that is not the answer. Work goes on where nobody listens any more."""
+    try:
+        for line in lines:
+            print(visible(line), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def print_json(value: object) -> None:

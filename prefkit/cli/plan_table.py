@@ -8,6 +8,7 @@ from typing import Any
 from prefkit.cli.out import show, table
 from prefkit.engines.spend import dollars
 from prefkit.gates.rules import Then
+from prefkit.holding import said as size_said
 from prefkit.plan import Plan, PlannedStep
 from prefkit.show import thousands, visible
 
@@ -28,7 +29,7 @@ def draw(plan: Plan, gates: Mapping[Then, Sequence[str]]) -> None:
     show(shown, "")
     if plan.goal is not None:
         show(f"objective: {plan.goal.objective}   needs {', '.join(plan.goal.needs) or 'nothing'}   ok")
-    show(*_gates(gates), _sum(plan))
+    show(*_gates(gates), *_memory(plan), _sum(plan))
     for step in plan.to_run:
         if step.basis:
             show(*_forecast(step))
@@ -46,6 +47,15 @@ def as_data(plan: Plan, gates: Mapping[Then, Sequence[str]]) -> dict[str, Any]:
     }
 
 
+def _memory(plan: Plan) -> list[str]:
+    """Say what steps hold that see all rows at once, where that is worth a line."""
+    read = zip(plan.steps, plan.steps[1:], strict=False)
+    needs = [(step.name, (before.rows or 0) * (step.holds or 0.0)) for before, step in read]
+    told = [f"{name} {size_said(size)}" for name, size in needs if size >= _WORTH_A_LINE]
+    return [f"memory, about: {', '.join(told)}"] if told else []
+
+
+_WORTH_A_LINE = 100e6
 _HAPPENS: Mapping[Then, str] = {"stop": "stop if", "mark": "mark the card if", "off": "off"}
 
 

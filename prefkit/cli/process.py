@@ -3,10 +3,12 @@
 import os
 import signal
 import sys
+import time
 from _thread import interrupt_main
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.abc import MetaPathFinder
+from pathlib import Path
 from threading import Timer
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -17,10 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["go_on", "leave", "prepare", "settle"]
 
 _MOMENT_SECONDS = 0.005
+_ONE_PRESS_SECONDS = 0.3
+"""Within this, two signals are one Ctrl-C: a wrapper such as `uv run` passes on what the terminal sent already."""
+_AT_ONCE = "\nstopped at once; what was finished is kept: the same command goes on from there\n"
 
 
 def prepare(arguments: Sequence[str]) -> None:
     """Set up this process for a command."""
+    _open_streams()
+    _spare_warnings()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored, as after nohup
         signal.signal(signal.SIGINT, _Interrupts())
     sys.unraisablehook = _raise_again
@@ -36,14 +43,48 @@ def go_on() -> None:
 
 
 class _Interrupts:
-    """What Python does on Ctrl-C, remembered."""
+    """What Python does on Ctrl-C, remembered. The second one ends the process, whatever it waits for.
+
+    Workers end with it. Nothing of the store is half written then, but for temporary files, which `gc` removes.
+    """
 
     def __init__(self) -> None:
         self.seen = False
+        self._at = 0.0
+        self._is_repeated = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.seen = True
+        now, again = time.monotonic(), self._is_repeated
+        self._is_repeated = False
+        if self.seen and not again:
+            if now - self._at < _ONE_PRESS_SECONDS:
+                return
+            os.write(2, _AT_ONCE.encode())
+            os._exit(2)
+        self.seen, self._at = True, self._at if again else now
         signal.default_int_handler(number, frame)
+
+    def repeat(self) -> None:
+        """Interrupt the main thread once more for a Ctrl-C that was lost."""
+        self._is_repeated = True
+        interrupt_main()
+
+
+def _spare_warnings() -> None:
+    """Let the process that Python starts beside workers clear up after them without a word, however they ended."""
+    before = os.environ.get("PYTHONWARNINGS", "")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+
+
+def _open_streams() -> None:
+    """Give closed streams somewhere to go (`>&-`): else the next file that is opened takes their number."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        continue
+    os.close(handle)
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 def settle() -> None:
@@ -71,7 +112,8 @@ def _raise_again(lost: "UnraisableHookArgs") -> None:
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
         return
-    again = Timer(_MOMENT_SECONDS, interrupt_main)
+    handler = signal.getsignal(signal.SIGINT)
+    again = Timer(_MOMENT_SECONDS, handler.repeat if isinstance(handler, _Interrupts) else interrupt_main)
     again.daemon = True
     with suppress(RuntimeError):  # no thread starts while the interpreter ends: nothing is left to stop then
         again.start()

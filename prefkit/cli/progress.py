@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from prefkit.cli.observing import Said
 from prefkit.cli.out import say
 from prefkit.cli.process import go_on
 from prefkit.engines import Spend
@@ -110,6 +111,8 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Print a line that stays, above what moves."""
+        if isinstance(sys.stderr, Said):
+            return  # a log is written there, and has been told
         if self._bars.disable:
             say(text)
         else:

@@ -37,7 +37,7 @@ def runs(store: Store, *, as_json: bool) -> None:
             )
         return
     if not found:
-        raise PrefkitError("no run is here yet", where=str(store.root), hint="prefkit build recipe.yaml")
+        raise PrefkitError("no run is here yet", where=store.shown, hint="prefkit build recipe.yaml")
     shown = table("step", "rows", "level", "dropped", "failed", "made")
     for ref, manifest in found:
         flow = manifest.rows

@@ -14,11 +14,15 @@ from prefkit.cli.purse import Purse
 from prefkit.engines import Spend
 from prefkit.engines.placement import Placement, open_engines
 from prefkit.errors import GateError, PrefkitError
+from prefkit.events import training as tell_training
+from prefkit.executors.work import Executor
 from prefkit.gates.verdict import announce
+from prefkit.holding import bytes_of
 from prefkit.identity import canonical, hash_json
 from prefkit.recipe import Recipe
 from prefkit.run import Build, Settings
 from prefkit.run import build as run_build
+from prefkit.steps import Keep
 from prefkit.store import Store
 from prefkit.train.settings import TrainPlacement, TrainSettings
 
@@ -33,10 +37,12 @@ def build_recipe(
     sets: Sequence[str] | None,
     store: str,
     place: Placement,
-    jobs: int,
+    executor: Executor,
     purse: Purse | Spend,
     until: str = "",
     refresh: Sequence[str] | None = None,
+    keep: str = "",
+    memory: str = "",
 ) -> Build:
     """Load a recipe, check it as a whole, and build what is missing, counting what models take."""
     from prefkit.plan import plan
@@ -47,13 +53,26 @@ def build_recipe(
     fresh = tuple(refresh or ())
     try:
         with Progress(spend) as progress:
-            settings = Settings(place, jobs, until=until, refresh=fresh, progress=progress, spend=spend)
+            settings = Settings(
+                place, executor.jobs, until=until, refresh=fresh, progress=progress, spend=spend
+            )
+            settings = settings._replace(
+                executor=executor, keep=_kept(keep), memory=bytes_of(memory) if memory else None
+            )
             made = run_build(recipe, Store(store), settings)
     except GateError as error:
         _warn(error.build)
         raise
     _warn(made)
     return made
+
+
+def _kept(rows: str) -> Keep:
+    """Return whose rows stay, from `--keep`."""
+    known: dict[str, Keep] = {"": "new", "last": "last", "all": "all"}
+    if rows not in known:
+        raise PrefkitError(f"'{rows}' is not 'last' or 'all'", where=f"--keep {rows}", hint="--keep last")
+    return known[rows]
 
 
 def _warn(made: Build | None) -> None:
@@ -107,9 +126,10 @@ def train_recipe(
     sets: Sequence[str] | None,
     store: str,
     answering: Placement,
-    jobs: int,
+    executor: Executor,
     place: TrainPlacement,
     purse: Purse,
+    memory: str = "",
 ) -> Trained:
     """Build what is missing, train on the last step, and leave the run in the store's folder.
 
@@ -126,12 +146,12 @@ def train_recipe(
 
     with joined(place.device) as ranks:
         if ranks.rank == 0:
-            done = build_recipe(path, sets, store, answering, jobs, spend)
+            done = build_recipe(path, sets, store, answering, executor, spend, memory=memory)
             ranks.wait()
             return _train(recipe, recipe.train, done, answering, place, spend)
         ranks.wait()
         with redirect_stderr(StringIO()):  # everything is built; only one of the ranks says so
-            done = build_recipe(path, sets, store, answering, jobs, spend)
+            done = build_recipe(path, sets, store, answering, executor, spend, memory=memory)
             trained = _train(recipe, recipe.train, done, answering, place, spend, first=False)
     return trained
 
@@ -156,17 +176,18 @@ def _train(
     # One folder for each thing that can be asked for, so that a changed setting never meets an older run.
     asked = hash_json({"settings": canonical(settings), "rows": done.last.digest})
     out = done.store.root / "trained" / f"{recipe.name}-{asked[:8]}"
-    answering = open_engines(recipe.models, engines, done.store.root / "memo.sqlite", spend=spend)
-    with Progress(spend) as progress:
+    answering = open_engines(recipe.models, engines, done.store.answers(), spend=spend)
+    card, report = out / "card.md", out / "report.html"
+    with done.store.synced(out, send=first), Progress(spend) as progress:
 
         def tell(event: "Event") -> None:
             note = f"loss {event.metrics['loss']:.4f}" if "loss" in event.metrics else ""
             progress.track(event.phase, event.done, event.total, note)
+            tell_training("", event.phase, event.done, event.total, event.metrics)
 
         result = train(settings, done.table, out=out, placement=place, engines=answering, progress=tell)
-    card, report = out / "card.md", out / "report.html"
-    if first:
-        save_report(done.store, recipe.name, done.last.digest, result.report)
-        write_card(done.store, recipe.name, card)
-        write_report(done.store, recipe.name, report)
+        if first:
+            save_report(done.store, recipe.name, done.last.digest, result.report)
+            write_card(done.store, recipe.name, card)
+            write_report(done.store, recipe.name, report)
     return Trained(done, result, card, report, first)

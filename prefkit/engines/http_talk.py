@@ -14,6 +14,7 @@ from prefkit.engines.http_pace import Pace, Patience
 from prefkit.engines.http_parse import Broken, Reply, TooMuch
 from prefkit.engines.http_wire import Unreachable, Untrusted, Wire
 from prefkit.errors import EngineError
+from prefkit.logs import WARNING, note
 
 __all__ = ["Enough", "Known", "Plain", "Question", "Refused", "Talk", "Way"]
 
@@ -153,13 +154,24 @@ class Talk:
             if not isinstance(outcome, _Again):
                 return outcome
             tried.append(outcome)
+            self._tell("server busy" if outcome.is_busy else "request tried again", outcome.reason, len(tried))
             if not (outcome.is_unreachable or outcome.is_busy):
                 answered = self._answered
             refused, failed = refused + outcome.is_busy, failed + (not outcome.is_busy)
             if not outcome.is_busy and failed < self._patience.attempts:
                 await asyncio.sleep(self._pace.pause(failed))
         self._check_alive(tried, nothing_since=self._answered == answered)
+        self._tell("request failed", tried[-1].reason, len(tried))
         return Failure(f"{tried[-1].reason}, {len(tried)} times over")
+
+    def _tell(self, event: str, reason: str, attempt: int) -> None:
+        """Tell the log that an attempt came to nothing; `under_way` is how many requests the server gets at once."""
+        where = {"model": self._plain(self._name), "server": self._shown}
+        note(
+            event,
+            {**where, "reason": reason, "attempt": attempt, "under_way": int(self._pace.limit)},
+            WARNING,
+        )
 
     def _check_alive(self, tried: Sequence[_Again], nothing_since: bool) -> None:
         """Raise EngineError if it is the server that does not answer, and not this request that is not answered."""

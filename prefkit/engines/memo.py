@@ -1,23 +1,20 @@
 """Memo: remember every answer by the request that asked for it, so that nothing is paid for twice.
 
-Any engine can be wrapped. An answer is committed to one SQLite file before the next one is asked for, so a build that
-is killed loses at most the batch it was waiting for. Two processes may use one file at once: where both ask the same
-thing, the first answer stands for both. Answers are plain JSON. Failures are never remembered.
+Any engine can be wrapped. An answer is committed to one file (`answers`) before the next one is asked for, so a build
+that is killed loses at most the batch it was waiting for. Answers are plain JSON. Failures are never remembered.
 
 The key is a hash of the model's identity, the method and the request; which engine answered is placement and no part
 of it.
 """
 
-import sqlite3
 import time
-import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from pydantic_core import from_json, to_json
+from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from prefkit.engines import (
     Answers,
@@ -39,6 +36,7 @@ from prefkit.engines import (
     Spend,
     Vocabularies,
 )
+from prefkit.engines.answers import Claim, Keeps, Memo
 from prefkit.engines.filing import filed
 from prefkit.engines.spend import Tokens
 from prefkit.engines.thinned import Thinned, ThinnedRewards
@@ -48,70 +46,14 @@ __all__ = ["Memo", "Remembering"]
 
 A = TypeVar("A")
 Q = TypeVar("Q")
-_FORMAT = 1
-_PATIENCE_SECONDS = 60.0
-_CHECKPOINT_PAGES = 8000
-"""Of 4 KiB; each checkpoint waits for the disk."""
-_TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID"
-_KEEP = "INSERT OR IGNORE INTO answers VALUES (?, ?)"
-_REPLACE = "INSERT OR REPLACE INTO answers VALUES (?, ?)"
-_AT_ONCE = 500
-"""Keys looked up in one statement; SQLite takes at most 999 by default in old versions."""
-
-
-class Memo:
-    """Answers by key, in one SQLite file."""
-
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open or make the file. Raises StoreError if it cannot be used.
-
-        With `read_only`, nothing is written, and a file that is not there is an empty memo.
-        """
-        self._path = path
-        try:
-            self._db = _connect_to_read(path) if read_only else _connect(path)
-            self._format = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        except (sqlite3.Error, OSError) as error:
-            raise self._error("opened", error) from error
-        weakref.finalize(self, self._db.close)
-        if self._format > _FORMAT:
-            what = f"the memo of engine answers has format {self._format}, and this prefkit knows up to {_FORMAT}"
-            raise StoreError(what, where=str(path), hint="upgrade prefkit, or give another --store")
-
-    def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return the remembered answers of those keys that have one, as JSON."""
-        found: dict[bytes, bytes] = {}
-        try:
-            for start in range(0, len(keys), _AT_ONCE):
-                some = keys[start : start + _AT_ONCE]
-                marks = ",".join("?" * len(some))
-                statement = f"SELECT key, answer FROM answers WHERE key IN ({marks})"  # noqa: S608 - only marks
-                found.update(self._db.execute(statement, some).fetchall())
-        except sqlite3.Error as error:
-            raise self._error("read", error) from error
-        return found
-
-    def remember(self, key: bytes, answer: bytes, *, instead: bool = False) -> bool:
-        """Keep an answer; return False if another one is already kept and `instead` does not replace it."""
-        statement = _REPLACE if instead else _KEEP
-        try:
-            done = self._db.execute(statement, (key, answer))
-        except sqlite3.Error as error:
-            raise self._error("written", error) from error
-        return done.rowcount > 0
-
-    def _error(self, verb: str, error: Exception) -> StoreError:
-        hint = "make room on the disk, or move the file away: its answers are then asked for again"
-        what = f"the memo of engine answers cannot be {verb}: {error}"
-        return StoreError(what, where=str(self._path), hint=hint)
 
 
 class Method(NamedTuple):
     """How one kind of request is filed."""
 
     name: str
-    read: Callable[[Any], Any]
-    """From JSON values to an answer."""
+    reader: TypeAdapter[Any]
+    """What an answer is made of: the file may be anybody's."""
     tokens: Callable[[Any], Tokens]
     """What an answer took."""
 
@@ -123,11 +65,12 @@ def _took(answer: Completion) -> Tokens:
 
 
 _UNTOLD = Tokens(0, 0, told=False)
-_GENERATE = Method("generate", lambda value: _completion(*value), _took)
-_LOG_PROBS = Method("log-probs", lambda value: LogProb(*value), lambda answer: Tokens(sum(answer[1:]), 0))
-_REWARDS = Method("rewards", tuple, lambda _: _UNTOLD)
-_THINNED = Method("thinned-rewards", tuple, lambda _: _UNTOLD)
-_EMBED = Method("embed", tuple, lambda _: _UNTOLD)
+_NUMBERS: TypeAdapter[tuple[float, ...]] = TypeAdapter(tuple[float, ...])
+_GENERATE = Method("generate", TypeAdapter(Completion), _took)
+_LOG_PROBS = Method("log-probs", TypeAdapter(LogProb), lambda answer: Tokens(sum(answer[1:]), 0))
+_REWARDS = Method("rewards", _NUMBERS, lambda _: _UNTOLD)
+_THINNED = Method("thinned-rewards", _NUMBERS, lambda _: _UNTOLD)
+_EMBED = Method("embed", _NUMBERS, lambda _: _UNTOLD)
 
 
 class Remembering:
@@ -136,7 +79,7 @@ class Remembering:
     def __init__(
         self,
         engine: Engine,
-        memo: Memo,
+        memo: Keeps,
         spend: Spend,
         identity: Callable[[Model], str],
         *,
@@ -234,17 +177,27 @@ class Remembering:
         places: dict[bytes, list[int]] = {}
         for position, key in enumerate(self._keys(model, method, asked, where)):
             places.setdefault(key, []).append(position)
-        known = self._find(list(places))
-        for key, text in known.items():
-            answer = method.read(from_json(text))
-            self._spend.remembered(model.served_as, method.tokens(answer), len(places[key]))
-            for position in places[key]:
-                yield position, answer
-        missing = [key for key in places if key not in known]
-        if not missing:
-            return
-        self._spend.check(model.served_as)
-        answers = ask(model, [asked[places[key][0]] for key in missing])
+        while places:  # once, unless other processes are asking some of it at this moment
+            claim = self._claim(list(places))
+            for key, text in claim.known.items():
+                answer, positions = _read(method, text), places.pop(key)
+                self._spend.remembered(model.served_as, method.tokens(answer), len(positions))
+                for position in positions:
+                    yield position, answer
+            if claim.mine:
+                mine = {key: places.pop(key) for key in claim.mine}
+                try:
+                    self._spend.check(model.served_as)
+                    answers = ask(model, [asked[positions[0]] for positions in mine.values()])
+                    yield from self._answered(model, method, answers, mine)
+                finally:
+                    self._memo.release(claim.mine)
+
+    def _answered(
+        self, model: Model, method: Method, answers: Answers[A], places: Mapping[bytes, list[int]]
+    ) -> Answers[A]:
+        """Yield an engine's answers to keys in their order, each remembered and counted."""
+        missing = list(places)
         for at, given in self._within_budget(model, answers, len(missing)):
             key = missing[at]
             kept: A | Failure = given
@@ -286,59 +239,37 @@ class Remembering:
         if stop is not None and came < wanted:
             raise stop
 
+    def _claim(self, keys: Sequence[bytes]) -> Claim:
+        if not self._refresh:
+            return self._memo.claim(keys)
+        known = self._find(keys)
+        return Claim(known, [key for key in keys if key not in known])
+
     def _find(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         return self._memo.find([key for key in keys if key in self._fresh] if self._refresh else keys)
 
     def _keep(self, key: bytes, answer: A, method: Method) -> A:
         """Remember an answer; if another process was first, return what it was given."""
         if not self._memo.remember(key, _to_json(answer), instead=self._refresh):
-            first: A = method.read(from_json(self._memo.find([key])[key]))
+            first: A = _read(method, self._memo.find([key])[key])
             return first
         self._fresh.add(key)
         return answer
 
 
-def _completion(*fields: Any) -> Completion:
-    answer = Completion(*fields)
-    if answer.tops is None:
-        return answer
-    return answer._replace(tops=tuple(tuple((token, logp) for token, logp in place) for place in answer.tops))
+def _read(method: Method, text: object) -> Any:
+    """Return a remembered answer. Raises StoreError for what is none."""
+    try:
+        return method.reader.validate_json(text if isinstance(text, str | bytes) else b"")
+    except ValueError as error:
+        what = f"the memo of engine answers holds something that is no answer to '{method.name}'"
+        hint = "move the store's memo.sqlite away: its answers are then asked for again"
+        raise StoreError(what, hint=hint) from error
 
 
 def _to_json(value: object) -> bytes:
     """Return a value as JSON: tuples as lists, floats to the last bit, NaN and infinity by name."""
     return to_json(filed(value), inf_nan_mode="constants")
-
-
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    if path.is_file():
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE_SECONDS)
-    db = sqlite3.connect(":memory:")
-    db.execute(_TABLE)
-    return db
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, timeout=_PATIENCE_SECONDS, isolation_level=None, check_same_thread=False)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            # A commit survives a killed process, which is what happens; a power cut may take the last few.
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-            if not db.execute("PRAGMA user_version").fetchone()[0]:
-                db.execute(_TABLE)
-                db.execute(f"PRAGMA user_version = {_FORMAT}")
-        except sqlite3.OperationalError as error:
-            # Switching to WAL does not wait for another process that does the same.
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                db.close()
-                raise
-            time.sleep(0.05)
-        else:
-            return db
 
 
 def _unable(model: Model, task: str) -> EngineError:

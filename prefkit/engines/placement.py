@@ -24,7 +24,8 @@ from prefkit.engines import (
     Rewards,
     Spend,
 )
-from prefkit.engines.memo import Memo, Remembering
+from prefkit.engines.answers import Keeps, Memo
+from prefkit.engines.memo import Remembering
 from prefkit.engines.weights import CRITIC, identity, model_fingerprint
 from prefkit.errors import EngineError
 from prefkit.rng import child_id
@@ -32,7 +33,7 @@ from prefkit.rng import child_id
 if TYPE_CHECKING:
     from prefkit.engines.vllm_options import VllmOptions
 
-__all__ = ["ENGINES", "Placement", "model_fingerprint", "open_engines"]
+__all__ = ["ENGINES", "Placement", "billed", "model_fingerprint", "open_engines"]
 
 ENGINES: Catalog[Any] = Catalog(
     "engine",
@@ -79,10 +80,12 @@ def open_engines(
     refresh: bool = False,
     environment: Mapping[str, str] | None = None,
     spend: Spend | None = None,
+    memo: Keeps | None = None,
 ) -> Engines:
     """Return the engines of a recipe's models, each remembered in one memo. Loads no model yet.
 
-    `models` maps a recipe's names to models. With `refresh`, remembered answers are ignored and overwritten.
+    `models` maps a recipe's names to models. With `refresh`, remembered answers are ignored and overwritten. Instead of
+    the memo's path there may be what keeps the answers.
     Raises EngineError for a placement of something that is no model, or on something that is no engine, and for a
     budget in dollars over a model without a price.
     """
@@ -92,14 +95,19 @@ def open_engines(
     serving: dict[str, Engine] = {model_id: opened[kind] for model_id, kind in kinds.items()}
     described = {model_id: _described(kind) for model_id, kind in kinds.items()}
     spend = Spend() if spend is None else spend
-    spend.serve([model_id for model_id, kind in kinds.items() if _may_bill(kind)])
-    if memo_path is not None:
-        memo = Memo(memo_path)
+    spend.serve(billed(models, placement))
+    kept = memo if memo is not None or memo_path is None else Memo(memo_path)
+    if kept is not None:
         serving = {
-            model_id: Remembering(engine, memo, spend, _identity(kinds[model_id]), refresh=refresh)
+            model_id: Remembering(engine, kept, spend, _identity(kinds[model_id]), refresh=refresh)
             for model_id, engine in serving.items()
         }
     return Engines(serving, spend, described)
+
+
+def billed(models: Mapping[str, Model], placement: Placement) -> list[str]:
+    """Return the models, by what they are served as, that are on somebody else's machine, or may lead there."""
+    return [model_id for model_id, kind in _kinds(models, placement.engines).items() if _may_bill(kind)]
 
 
 def _kinds(models: Mapping[str, Model], placed: Mapping[str, str]) -> dict[str, str]:

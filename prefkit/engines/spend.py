@@ -13,7 +13,7 @@ answers under way are taken, and the run ends with a BudgetError. So it may be p
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -129,6 +129,8 @@ class Spend:
     budgets: tuple[Budget, ...] = ()
     served: frozenset[str] = frozenset()
     """Models that somebody else runs, and may bill."""
+    elsewhere: Callable[[], Mapping[str, Tally]] = dict
+    """Says what other processes of this run counted so far, by model: budgets are for all of them together."""
 
     # counting
 
@@ -159,6 +161,12 @@ class Spend:
     def waited(self, model: str, seconds: float) -> None:
         """Count time an engine took."""
         self._of(model).seconds += seconds
+
+    def follow(self, models: Mapping[str, Tally]) -> None:
+        """Take over what all workers of a run counted, this process included."""
+        self.models.update({name: replace(tally) for name, tally in models.items()})
+        for name in ("calls", "remembered", "tokens_in", "tokens_out"):
+            self.counts[name] = sum(getattr(tally, name) for tally in self.models.values())
 
     def _of(self, model: str) -> Tally:
         return self.models.setdefault(model, Tally())
@@ -216,18 +224,25 @@ class Spend:
 
     def reached(self, model: str) -> BudgetError | None:
         """Return what to raise where a budget for a model, or for all of them, is spent."""
+        everywhere = self._everywhere() if self.budgets else {}
         for budget in self.budgets:
             if budget.model not in ("", model):
                 continue
-            if model in self.served and self._of(model).uncounted:
+            if model in self.served and everywhere.get(model, Tally()).uncounted:
                 return _blind(budget, model)
-            spent = self._spent(budget)
+            spent = self._spent(budget, everywhere)
             if spent >= budget.amount:
                 return _over(budget, spent)
         return None
 
-    def _spent(self, budget: Budget) -> Decimal:
-        chosen = {name: tally for name, tally in list(self.models.items()) if budget.model in ("", name)}
+    def _everywhere(self) -> dict[str, Tally]:
+        found, elsewhere = self.snapshot(), self.elsewhere()
+        return {
+            name: found.get(name, Tally()).plus(elsewhere.get(name, Tally())) for name in {*found, *elsewhere}
+        }
+
+    def _spent(self, budget: Budget, everywhere: Mapping[str, Tally]) -> Decimal:
+        chosen = {name: tally for name, tally in everywhere.items() if budget.model in ("", name)}
         if budget.is_money:
             return self.cost(chosen) or Decimal(0)
         return Decimal(sum(tally.tokens_in + tally.tokens_out for tally in chosen.values()))

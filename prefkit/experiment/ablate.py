@@ -18,6 +18,7 @@ from prefkit.comparing.several import holm
 from prefkit.errors import ContractError, DataError, EstimateError, GateError, PrefkitError, RecipeError
 from prefkit.experiment.arms import held_out, open_arms
 from prefkit.experiment.markdown import interval
+from prefkit.experiment.protocol import FOLDER as COMPARED
 from prefkit.experiment.protocol import Planned, protocol, steps_of
 from prefkit.experiment.protocol import plan as foretell
 from prefkit.experiment.report import METRICS, Comparison, Figure
@@ -110,6 +111,7 @@ def foretold(recipe: Recipe, store: Store, found: Sequence[Variant]) -> Planned:
     told = protocol(train_of(recipe), settings, test)
     steps = steps_of(arms, told)[recipe.name]
     names = [recipe.name, *settings.controls, *(each.step for each in found if each.recipe is not None)]
+    store.files(f"{COMPARED}/*/report.json")  # earlier comparisons tell how much runs vary
     return foretell(store.root, told, dict.fromkeys(names, steps), test, len(names) - 1)
 
 
@@ -273,9 +275,10 @@ def _turned(figure: Figure) -> Figure:
 def save(store: Store, found: Ablation) -> Path:
     """Write the ablation as `ablated/<recipe>.json` in the store, and the same to read beside it; return the former."""
     folder = store.root / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / f"{found.recipe}.md", render(found))
-    write(folder / f"{found.recipe}.json", found.model_dump_json(indent=1) + "\n")
+    with store.synced(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / f"{found.recipe}.md", render(found))
+        write(folder / f"{found.recipe}.json", found.model_dump_json(indent=1) + "\n")
     return folder / f"{found.recipe}.json"
 
 

@@ -99,6 +99,7 @@ def prepare(store: Store, refs: Sequence[str], recipe: Recipe | None = None) -> 
     asked = hash_json({"protocol": told.id, "seed": recipe.seed, "arms": sides})
     name = "-vs-".join(slug(ref) for ref in refs)[:80]
     others = len(arms) - 1
+    store.files(f"{FOLDER}/*/report.json")  # earlier comparisons tell how much runs vary
     return Ready(
         store,
         told,
@@ -136,6 +137,11 @@ def run(
     progress: Progress = _silent,
 ) -> Done:
     """Do what is missing and report."""
+    with ready.store.synced(ready.out):
+        return _run(ready, placement, engines, progress)
+
+
+def _run(ready: Ready, placement: TrainPlacement | None, engines: Engines | None, progress: Progress) -> Done:
     placement, engines = placement or TrainPlacement(), engines or Engines()
     ready.out.mkdir(parents=True, exist_ok=True)
     if not (ready.out / "plan.json").is_file():  # what was foretold stays, whatever is known later

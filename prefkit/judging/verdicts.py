@@ -49,7 +49,7 @@ _KEYS = (
     "step",
 )
 _LABELLED = re.compile(
-    rf"\W*(?:(?:my|the|so|final|overall)\s+){{0,3}}(?:{'|'.join(_KEYS)})\W*(?:\bis\b)?\s*[:=]\s*(.+)",
+    rf"\W*(?:(?:my|the|so|final|overall)\s+){{0,3}}(?:{'|'.join(_KEYS)})\W*(?:\bis\b\s*)?[:=]\s*(.+)",
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
@@ -65,7 +65,7 @@ _CHOICE = re.compile(
 _TIES = frozenset({"tie", "tied", "a tie", "equal", "draw", "same"})
 _NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?)(?:\s*/\s*(\d+(?:\.\d+)?))?")
 _STEP = re.compile(
-    r"step\s*(\d+)\W{0,4}\s*(?:is\s+)?(correct|right|neutral|incorrect|wrong)\b", re.IGNORECASE
+    r"step\s*(\d{1,9})\W{0,4}\s*(?:is\s+)?(correct|right|neutral|incorrect|wrong)\b", re.IGNORECASE
 )
 
 
@@ -139,12 +139,17 @@ def ranking(count: int) -> Callable[[str], tuple[int, ...] | None]:
 
     def meaning(text: str) -> tuple[int, ...] | None:
         parts = [part.strip(_DRESS) for part in re.split(r"[>,]", text.strip(_DRESS))]
-        if not all(part.isascii() and part.isdigit() for part in parts):
+        if not all(_is_whole(part) for part in parts):
             return None
         places = tuple(int(part) - 1 for part in parts)
         return places if sorted(places) == list(range(count)) else None
 
     return meaning
+
+
+def _is_whole(text: str) -> bool:
+    """Say whether a text is a whole number, short enough to be one of something."""
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def first_error(count: int) -> Callable[[str], int | None]:
@@ -156,7 +161,7 @@ def first_error(count: int) -> Callable[[str], int | None]:
 
     def meaning(text: str) -> int | None:
         bare = text.strip(_DRESS)
-        if bare.isascii() and bare.isdigit():
+        if _is_whole(bare):
             return int(bare) if int(bare) <= count else None
         steps = _STEP.findall(bare)
         if not steps or any(not 1 <= int(at) <= count for at, _ in steps):
@@ -198,7 +203,7 @@ def _said(text: str, meaning: Callable[[str], V | None]) -> Iterator[_Said[V]]:
     if marked:
         return
     filled = [at for at, line in enumerate(lines) if line.strip()]
-    for at in dict.fromkeys((filled[0], filled[-1])):
+    for at in dict.fromkeys((*filled[:1], *filled[-1:])):
         value = meaning(lines[at])
         if value is not None:
             yield _Said(value, at, is_final=True)

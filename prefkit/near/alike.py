@@ -1,11 +1,13 @@
 """Alike: which rows of a table say nearly the same, by the runs of words they share.
 
 The rows are read twice: once to sketch them, slice by slice, and once more, only those that share a bucket, to count
-what they share. In memory stay 8 bytes a row and band and one a hash (384 in all at the default threshold, fewer above),
-about 60 more a row, and the runs of the pairs being looked at, up to four million at a time.
+what they share. The sketches, 8 bytes a row and band and one a hash (384 in all at the default threshold, fewer above),
+go to files where there is a folder for them, and so do shared buckets. In memory stay about 120 bytes a row, one band,
+and the runs of the pairs being looked at, up to four million at a time.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +15,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefkit.near.clusters import clusters
+from prefkit.near.clusters import clusters_of
 from prefkit.near.jaccard import blocks, jaccard, sets
+from prefkit.near.kept import Kept, Shelf
 from prefkit.near.minhash import Banding, Sketch, fingerprints, promising, sketched
 from prefkit.near.words import Grams, Unit, grams, mix, parts
+from prefkit.tables import rows_of
 from prefkit.texts import contents, same_codes, squeeze
+from prefkit.threads import in_threads
 
-__all__ = ["Runs", "alike", "rows_of"]
+__all__ = ["Runs", "alike"]
 
 _SLICE_ROWS, _SLICE_BYTES = 4096, 1 << 21
 _LOOKED_AT = 1 << 22
@@ -36,71 +41,113 @@ class _Sketched(NamedTuple):
     prints: np.ndarray
     """Equal where rows have the same runs, uint64 [rows, 2]."""
     sizes: np.ndarray
-    """How many runs each row has, int64 [rows]."""
+    """How many runs each row has, int32 [rows]."""
+    sketches: Kept
+
+
+class _Slice(NamedTuple):
+    """What is known of the rows of one slice, as in `_Sketched`."""
+
+    prints: np.ndarray
+    sizes: np.ndarray
     sketch: Sketch
 
 
 def alike(
-    columns: Sequence[pa.ChunkedArray], runs: Runs, threshold: float, banding: Banding, within: np.ndarray
+    columns: Sequence[pa.ChunkedArray],
+    runs: Runs,
+    threshold: float,
+    banding: Banding,
+    within: np.ndarray,
+    *,
+    rows: np.ndarray | None = None,
+    work: Path | None = None,
+    threads: int = 1,
 ) -> np.ndarray:
     """Return the cluster of each row: int64 [rows], equal where a chain of pairs at the threshold joins two rows.
 
     `columns` are conversations; of several columns, runs count as shared within the same column only. Rows are
     compared where `within`, int64 [rows], is equal. Rows without a word are alike where they are equal, whitespace
-    aside.
+    aside. `rows`, int64 and ascending, says which rows of the columns are meant, all by default. `work` is an empty
+    folder for what need not be in memory. `threads` of them sketch at once.
     """
-    rows = _sketched(columns, runs, banding)
-    codes = same_codes(rows.prints, within)
+    told = _sketched(columns, rows, runs, banding, work, threads)
+    codes = same_codes(told.prints, within)
     first = np.full(int(codes.max(initial=-1)) + 1, len(codes))
     np.minimum.at(first, codes, np.arange(len(codes)))
-    nodes = np.sort(first[rows.sizes[first] > 0])
-    sizes, bits = rows.sizes[nodes], rows.sketch.bits[nodes]
-    keys = mix(rows.sketch.keys[nodes] + mix(within[nodes].astype(np.uint64))[:, None])
+    nodes = np.sort(first[told.sizes[first] > 0])
+    sizes, spread = told.sizes[nodes].astype(np.int64), mix(within[nodes].astype(np.uint64))
+    places_of = nodes if rows is None else rows[nodes]
 
     def look(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        found = promising(bits, left, right, threshold)
+        found = promising(told.sketches.bits(), nodes[left], nodes[right], threshold)
+        told.sketches.let_go()
         hopeful = np.flatnonzero(found)
         left, right = left[hopeful], right[hopeful]
         for block in blocks(sizes[left] + sizes[right], _LOOKED_AT):
             texts, places = np.unique(np.stack([left[block], right[block]]), return_inverse=True)
-            taken = [rows_of(column, nodes[texts]) for column in columns]
+            taken = [rows_of(column, places_of[texts]) for column in columns]
             known = sets(list(_read(taken, runs)))
             found[hopeful[block]] = jaccard(known, *places.reshape(2, -1)) >= threshold
         return found
 
+    keys = (mix(band[nodes] + spread) for band in told.sketches.bands())
     labels = np.arange(len(first)) + len(nodes)
-    labels[codes[nodes]] = clusters(keys, look)
+    labels[codes[nodes]] = clusters_of(len(nodes), keys, look, Shelf(work))
     found: np.ndarray = labels[codes]
     return found
 
 
-def _sketched(columns: Sequence[pa.ChunkedArray], runs: Runs, banding: Banding) -> _Sketched:
-    prints, sizes = [np.zeros((0, 2), np.uint64)], [np.zeros(0, np.int64)]
-    sketches = [sketched(Grams(np.zeros(0, np.uint64), np.zeros(1, np.int64)), banding)]
-    for texts in _slices(columns):
+def _sketched(
+    columns: Sequence[pa.ChunkedArray],
+    rows: np.ndarray | None,
+    runs: Runs,
+    banding: Banding,
+    work: Path | None,
+    threads: int,
+) -> _Sketched:
+    prints, sizes = [np.zeros((0, 2), np.uint64)], [np.zeros(0, np.int32)]
+    sketches = Kept(banding, work)
+
+    def sketch(texts: Sequence[pa.StringArray]) -> _Slice:
         found = _runs_of(texts, runs)
-        sizes.append(np.diff(found.bounds))
-        prints.append(fingerprints(found))
-        sketches.append(sketched(found, banding))
-        silent = np.flatnonzero(sizes[-1] == 0)
-        prints[-1][silent] = _plain_prints([text.take(pa.array(silent)) for text in texts])
-    together = Sketch(*(np.concatenate(column) for column in zip(*sketches, strict=True)))
-    return _Sketched(np.concatenate(prints), np.concatenate(sizes), together)
+        counts, marks = np.diff(found.bounds).astype(np.int32), fingerprints(found)
+        silent = np.flatnonzero(counts == 0)
+        marks[silent] = _plain_prints([text.take(pa.array(silent)) for text in texts])
+        return _Slice(marks, counts, sketched(found, banding))
+
+    for part in in_threads(sketch, _slices(columns, rows), threads):
+        prints.append(part.prints)
+        sizes.append(part.sizes)
+        sketches.add(part.sketch)
+    return _Sketched(np.concatenate(prints), np.concatenate(sizes), sketches)
 
 
 def _read(columns: Sequence[pa.ChunkedArray], runs: Runs) -> Iterator[Grams]:
-    return (_runs_of(texts, runs) for texts in _slices(columns))
+    return (_runs_of(texts, runs) for texts in _slices(columns, None))
 
 
-def _slices(columns: Sequence[pa.ChunkedArray]) -> Iterator[list[pa.StringArray]]:
+def _slices(columns: Sequence[pa.ChunkedArray], rows: np.ndarray | None) -> Iterator[list[pa.StringArray]]:
     """Yield the texts of a few thousand rows, 2 MB a time: one array a column."""
-    names = [str(place) for place in range(len(columns))]
-    for batch in pa.table(list(columns), names=names).to_batches():
+    for batch in _batches(columns, rows):
         texts = [_whole(contents(pa.chunked_array([column]))) for column in batch.columns]
         lengths = [pc.fill_null(pc.binary_length(text), 0).to_numpy(zero_copy_only=False) for text in texts]
         sizes = np.sum(lengths, axis=0) + _SLICE_BYTES // _SLICE_ROWS
         for block in blocks(sizes, 2 * _SLICE_BYTES):
             yield [text.slice(block.start, block.stop - block.start) for text in texts]
+
+
+def _batches(columns: Sequence[pa.ChunkedArray], rows: np.ndarray | None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows that are meant, chunk by chunk."""
+    start = 0
+    for batch in pa.table(list(columns), names=[str(at) for at in range(len(columns))]).to_batches():
+        if rows is None:
+            yield batch
+            continue
+        own = rows[slice(*np.searchsorted(rows, [start, start + batch.num_rows]))] - start
+        start += batch.num_rows
+        if len(own):
+            yield batch.take(pa.array(own))
 
 
 def _whole(texts: pa.ChunkedArray) -> pa.StringArray:
@@ -130,16 +177,3 @@ def _plain_prints(texts: Sequence[pa.StringArray]) -> np.ndarray:
         plain = pl.Series(squeeze(text))
         found = mix(found + np.stack([plain.hash(0).to_numpy(), plain.hash(1).to_numpy()], axis=1))
     return found
-
-
-def rows_of(column: pa.ChunkedArray, rows: np.ndarray) -> pa.ChunkedArray:
-    """Return rows, ascending, chunk by chunk: a column of several chunks may not fit into one."""
-    ends = np.cumsum([len(chunk) for chunk in column.chunks])
-    cuts = np.searchsorted(rows, ends)
-    begins = [0, *cuts[:-1]]
-    pieces = [
-        chunk.take(pa.array(rows[begin:cut] - (end - len(chunk))))
-        for chunk, begin, cut, end in zip(column.chunks, begins, cuts, ends, strict=True)
-        if cut > begin
-    ]
-    return pa.chunked_array(pieces, column.type)

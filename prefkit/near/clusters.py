@@ -5,14 +5,15 @@ already is not looked at again, so a bucket of a thousand texts that are all ali
 million; a bucket of texts that are not alike costs all of them. Nothing depends on the order of the texts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from prefkit.near.jaccard import distinct
+from prefkit.near.kept import Shelf
 
-__all__ = ["Look", "clusters", "joined"]
+__all__ = ["Look", "clusters", "clusters_of", "joined"]
 
 Look = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Takes the numbers of the left and right texts of pairs, int64 [pairs]; returns which are alike, bool [pairs]."""
@@ -34,20 +35,36 @@ def clusters(keys: np.ndarray, look: Look) -> np.ndarray:
     """Return the cluster of each text: int64 [texts]; equal numbers hang together, and mean nothing else.
 
     Shapes: `keys` uint64 [texts, bands]; texts with an equal key in any band are candidates.
-    Memory: 16 bytes for each text and band that shares its bucket, and 2**20 candidates.
     """
-    labels = np.arange(len(keys))
-    bands = [_shared(keys[:, band]) for band in range(keys.shape[1])]
-    largest = max((int(band.after.max(initial=0)) for band in bands), default=0)
+    return clusters_of(len(keys), keys.T, look, Shelf(None))
+
+
+def clusters_of(texts: int, bands: Iterable[np.ndarray], look: Look, shelf: Shelf) -> np.ndarray:
+    """Return the same for `bands` that come one by one: uint64 [texts] each.
+
+    Memory: 50 bytes a text while a band is sorted, the band being read, and 2**20 candidates. What is kept of a band,
+    16 bytes for each text that shares its bucket, is on the shelf.
+    """
+    labels = np.arange(texts)
+    farthest = []
+    for at, keys in enumerate(bands):
+        band = _shared(keys)
+        farthest.append(int(band.after.max(initial=0)))
+        if farthest[-1]:
+            shelf.put(f"band-{at}-texts", band.texts)
+            shelf.put(f"band-{at}-after", band.after)
+    largest = max(farthest, default=0)
     near = 1
     while near <= largest:  # neighbours first, then at up to twice the distance: most are joined by then
         held: list[np.ndarray] = []
         count = 0
-        for pairs in _at(bands, range(near, min(2 * near, largest + 1))):
-            held.append(_apart(labels, pairs))
-            count += len(held[-1])
-            if count >= _PAIRS:
-                labels, held, count = _looked(labels, held, look), [], 0
+        for at in (at for at, far in enumerate(farthest) if far >= near):
+            band = _Band(shelf.get(f"band-{at}-texts"), shelf.get(f"band-{at}-after"))
+            for pairs in _at(band, range(near, min(2 * near, largest + 1))):
+                held.append(_apart(labels, pairs))
+                count += len(held[-1])
+                if count >= _PAIRS:
+                    labels, held, count = _looked(labels, held, look), [], 0
         labels = _looked(labels, held, look)
         near *= 2
     return labels
@@ -77,14 +94,13 @@ def _shared(keys: np.ndarray) -> _Band:
     return _Band(order[several], after[several])
 
 
-def _at(bands: list[_Band], distances: range) -> Iterator[np.ndarray]:
+def _at(band: _Band, distances: range) -> Iterator[np.ndarray]:
     """Yield the pairs whose places in a bucket are so far apart: int64 [pairs, 2]."""
-    for band in bands:
-        for distance in distances:
-            first = np.flatnonzero(band.after >= distance)
-            if not len(first):
-                break
-            yield np.stack([band.texts[first], band.texts[first + distance]], axis=1)
+    for distance in distances:
+        first = np.flatnonzero(band.after >= distance)
+        if not len(first):
+            break
+        yield np.stack([band.texts[first], band.texts[first + distance]], axis=1)
 
 
 def _apart(labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:

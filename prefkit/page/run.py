@@ -13,6 +13,9 @@ from prefkit.train.report import Report
 __all__ = ["Logged", "logged"]
 
 
+_LOGS = ("metrics.jsonl", "evaluations.jsonl")
+
+
 class Logged(NamedTuple):
     """Lines of a run, one a step and one an evaluation; empty where they are not kept."""
 
@@ -24,9 +27,10 @@ def logged(store: Store, report: Report | None) -> Logged:
     """Return what the run behind a report logged. A run that was moved or removed has nothing to draw."""
     if report is None:
         return Logged()
-    for path in sorted((store.root / "trained").glob("*/report.json")):
+    for path in store.files("trained/*/report.json"):
         if _is(path, report):
-            return Logged(lines(path.with_name("metrics.jsonl")), lines(path.with_name("evaluations.jsonl")))
+            found = {one.name: one for one in store.files(f"trained/{path.parent.name}/*.jsonl")}
+            return Logged(*(lines(found.get(name, path.with_name(name))) for name in _LOGS))
     return Logged()
 
 

@@ -9,9 +9,9 @@ import polars as pl
 import pyarrow as pa
 
 from prefkit.quality.phrases import counts, refusal
-from prefkit.texts import contents
+from prefkit.texts import chunkwise, contents
 
-__all__ = ["FEATURES", "counted", "style"]
+__all__ = ["FEATURES", "counted", "feature", "style"]
 
 _COUNTED = {
     "sentences": r"[.!?。！？](?:\s|$)",
@@ -38,12 +38,26 @@ def style(messages: pa.ChunkedArray) -> np.ndarray:
 
     `length` is in characters; `refusal` is 1 or 0; the others are counts; all but `refusal` as ln(1 + x).
     """
-    raw = counted(messages)
-    return np.where(np.array(FEATURES) == "refusal", raw, np.log1p(raw))
+    return chunkwise(_style, messages)
+
+
+def feature(messages: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Return one column of the style: float64 [rows]."""
+    at = FEATURES.index(name)
+    return chunkwise(lambda some: _style(some)[:, at], messages)
 
 
 def counted(messages: pa.ChunkedArray) -> np.ndarray:
     """Return the same as plain counts: float64 [rows, features]."""
+    return chunkwise(_counted, messages)
+
+
+def _style(messages: pa.ChunkedArray) -> np.ndarray:
+    raw = _counted(messages)
+    return np.where(np.array(FEATURES) == "refusal", raw, np.log1p(raw))
+
+
+def _counted(messages: pa.ChunkedArray) -> np.ndarray:
     texts = pl.Series(contents(messages)).fill_null("")
     columns = {"length": texts.str.len_chars()}
     columns |= {name: texts.str.count_matches(pattern) for name, pattern in _COUNTED.items()}

@@ -9,7 +9,12 @@ import pyarrow as pa
 from prefkit.engines import Engines, Failure, Model
 from prefkit.errors import EngineError
 
-__all__ = ["Embedded", "cosines", "embedded"]
+__all__ = ["EMBEDDED", "VECTOR", "Embedded", "cosines", "embedded"]
+
+EMBEDDED = 3.0
+"""How many times its width a text is held while it is embedded: as it came, as a Python string, and among the others."""
+VECTOR = 8192.0
+"""Bytes of a vector of 1024 numbers, which models of texts have about."""
 
 
 class Embedded(NamedTuple):

@@ -1,8 +1,8 @@
 """Contents: what stands behind a source, as a digest: a changed file is read again, an unchanged one is not.
 
 Files count by their bytes, and not by name, place or date. Hashing a large file takes seconds, so digests are
-kept beside the size, date and inode that the file had; that cache is a convenience: it may be deleted at any
-time.
+kept beside the size, dates and inode that the file had; one of the dates is the system's own, which nobody can set
+back. That cache is a convenience: it may be deleted at any time.
 """
 
 import json
@@ -63,7 +63,7 @@ def _files(source: Source, folder: Path) -> list[DataFile]:
 def _file_digest(file: DataFile, known: _Known) -> str:
     with reading(file):
         found = file.path.stat()
-        stamp: list[int | str] = [found.st_size, found.st_mtime_ns, found.st_ino]
+        stamp: list[int | str] = [found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns]
         name = str(file.path.resolve())
         before = known.get(name)
         if before is not None and before[:-1] == stamp:
@@ -86,7 +86,7 @@ def _load(cache: Path | None) -> _Known:
         return {}
     if not isinstance(found, dict):
         return {}
-    return {name: entry for name, entry in found.items() if isinstance(entry, list) and len(entry) == 4}
+    return {name: entry for name, entry in found.items() if isinstance(entry, list) and len(entry) == 5}
 
 
 def _save(cache: Path | None, known: _Known) -> None:

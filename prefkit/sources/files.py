@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import glob, has_magic
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, cast
+from typing import BinaryIO, Literal, NamedTuple, cast, final
 
 import pyarrow as pa
 
@@ -24,6 +24,10 @@ __all__ = ["DataFile", "Kind", "find", "inspect", "opened", "reading"]
 
 Kind = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow", "arrow-stream"]
 _HEAD = 1 << 16
+_UNFOLDS = 250
+"""Bytes that one compressed byte may stand for: rows of text have 3 to 30, what is made to fill disks 1000."""
+_FREELY = 1 << 26
+"""Bytes that any file may unfold to."""
 
 
 class DataFile(NamedTuple):
@@ -149,10 +153,39 @@ def opened(file: DataFile) -> Iterator[BinaryIO]:
     """Open a file for reading bytes, decompressed. Errors while it is open become DataError."""
     with reading(file), file.path.open("rb") as raw:
         if file.gzipped:
-            with gzip.GzipFile(fileobj=raw) as stream:
+            with _Bounded(file, fileobj=raw) as stream:
                 yield cast("BinaryIO", stream)
         else:
             yield raw
+
+
+@final
+class _Bounded(gzip.GzipFile):
+    """A compressed file that may unfold so far and no further. Raises DataError."""
+
+    def __init__(self, file: DataFile, *, fileobj: BinaryIO) -> None:
+        super().__init__(fileobj=fileobj)
+        self._source = file
+        self._most = max(_FREELY, _UNFOLDS * os.fstat(fileobj.fileno()).st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return up to so many bytes."""
+        return self._checked(super().read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        """Return what one look gives."""
+        return self._checked(super().read1(size))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Return one line."""
+        return self._checked(super().readline(size))
+
+    def _checked(self, data: bytes) -> bytes:
+        if self.tell() > self._most:
+            what = f"file '{self._source.shown}' unfolds to more than {_UNFOLDS} times its size"
+            hint = "if that is meant, decompress it yourself and name the file that comes out"
+            raise DataError(what, where=str(self._source.path), hint=hint)
+        return data
 
 
 @contextmanager

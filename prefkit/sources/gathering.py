@@ -1,9 +1,8 @@
-"""Gathering: bring the rows of each prompt together, in the order in which prompts first appear.
+"""Gathering: bring the rows of each prompt together, in the order in which prompts first appear, and cut shards.
 
-Sources give rows in any order, and of more rows than fit in memory. They are spilled to one Arrow file as
-they come, while only their prompts are remembered, as 16 bytes a row; then shards are read out of the
-memory-mapped file in the new order. The result does not depend on how rows came in batches, and a shard
-boundary never cuts a prompt in two.
+Sources give rows in any order, and of more rows than fit in memory; `rows_by_prompt` puts them in order, and remembers
+16 bytes of each prompt. The result does not depend on how rows came in batches, and a shard boundary never cuts a
+prompt in two.
 
 Only here are all rows of a prompt side by side, so here responses are numbered and exact repeats get ids of
 their own.
@@ -12,25 +11,23 @@ their own.
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import ipc
 
 from prefkit.columns import Level
 from prefkit.errors import ContractError, DataError, StoreError
 from prefkit.shards import SHARD_ROWS
 from prefkit.sources.cells import as_list, flat
 from prefkit.sources.ids import pair_ids, response_ids
+from prefkit.sources.rows_by_prompt import Numbered, ScatteredError, as_they_come, in_order
 from prefkit.stage import level_of
 from prefkit.tables import Runs, prompt_offsets, put
 
-__all__ = ["gather", "unify"]
+__all__ = ["ScatteredError", "gather", "passed_through", "unify"]
 
 
 def unify(schemas: Sequence[pa.Schema]) -> pa.Schema:
@@ -63,44 +60,28 @@ def gather(
 ) -> Iterator[pa.Table]:
     """Yield shards of about `shard_rows` rows with the rows of each prompt adjacent, numbered and with unique ids.
 
-    `work` is a folder for one temporary file as large as the rows. Repeats of a prompt without response are one row,
-    and counted in `notes`. Without rows it yields one empty shard. Raises StoreError if the file cannot be written.
+    `work` is a folder for temporary files as large as the rows. Repeats of a prompt without response are one row,
+    and counted in `notes`. Without rows it yields one empty shard. Raises StoreError if a file cannot be written.
     """
-    counts = Counter[str]() if notes is None else notes
     try:
         work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=work, prefix=".gather-") as folder:
-            file = Path(folder) / "rows.arrow"
-            spilled = _spill(tables, schema, file)
-            if not len(spilled.prompts):
-                yield schema.empty_table()
-                return
-            yield from _shards(file, schema, spilled, shard_rows, counts)
+            rows = in_order((conform(table, schema) for table in tables), Path(folder))
+            yield from _shards(rows, schema, shard_rows, notes)
     except OSError as error:
         what = f"cannot write temporary rows: {error.strerror or error}"
         hint = "free space there; what is finished is kept, so the next build goes on from it"
         raise StoreError(what, where=str(work), hint=hint) from error
 
 
-class _Spilled(NamedTuple):
-    prompts: np.ndarray
-    """Number of each row's prompt, by first appearance: int64 [rows]."""
-    begins: np.ndarray
-    """First row of each batch in the file, and the number of rows: int64 [batches + 1]."""
-
-
-def _spill(tables: Iterable[pa.Table], schema: pa.Schema, file: Path) -> _Spilled:
-    """Write all rows to a file."""
-    seen: dict[bytes, int] = {}
-    numbers, begins = [np.zeros(0, np.int64)], [0]
-    at = schema.get_field_index("prompt_id")
-    with ipc.new_file(str(file), schema) as writer:
-        for table in tables:
-            for batch in conform(table, schema).to_batches() if table.num_rows else ():
-                numbers.append(_numbered(batch.column(at), seen))
-                begins.append(begins[-1] + batch.num_rows)
-                writer.write_batch(batch)
-    return _Spilled(np.concatenate(numbers), np.asarray(begins, np.int64))
+def passed_through(
+    tables: Iterable[pa.Table],
+    schema: pa.Schema,
+    shard_rows: int = SHARD_ROWS,
+    notes: Counter[str] | None = None,
+) -> Iterator[pa.Table]:
+    """Yield what `gather` would, without a temporary file. Raises ScatteredError if a prompt's rows are not adjacent."""
+    yield from _shards(as_they_come(conform(table, schema) for table in tables), schema, shard_rows, notes)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -117,65 +98,40 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _numbered(prompts: pa.Array, seen: dict[bytes, int]) -> np.ndarray:
-    codes = prompts.dictionary_encode()
-    keys = [_key(prompt) for prompt in codes.dictionary.to_pylist()]
-    numbers = np.asarray([seen.setdefault(key, len(seen)) for key in keys], np.int64)
-    found: np.ndarray = numbers[codes.indices.to_numpy(zero_copy_only=False)]
-    return found
-
-
-def _key(prompt: str) -> bytes:
-    """Return an id in little memory: ids are hex, so 16 bytes and not 32 for each of millions of prompts."""
-    try:
-        return bytes.fromhex(prompt)
-    except ValueError:  # a ref to rows that a plug-in made
-        return prompt.encode()
-
-
 def _shards(
-    file: Path, schema: pa.Schema, spilled: _Spilled, shard_rows: int, notes: Counter[str]
+    rows: Iterable[Numbered], schema: pa.Schema, shard_rows: int, notes: Counter[str] | None
 ) -> Iterator[pa.Table]:
-    order = np.argsort(spilled.prompts, kind="stable")
-    starts = np.flatnonzero(np.diff(spilled.prompts[order], prepend=-1))
-    for begin, end in _edges(starts, len(order), shard_rows):
-        # Mapped anew for each shard: what a mapping has touched stays in memory as long as it stands.
-        with pa.memory_map(str(file)) as source:
-            table = _picked(ipc.open_file(source), spilled.begins, order[begin:end])
-        yield _told_apart(table, level_of(schema), notes)
+    counts, level = Counter[str]() if notes is None else notes, level_of(schema)
+    none = True
+    for table in _cut(rows, shard_rows):
+        none = False
+        yield _told_apart(table.combine_chunks(), level, counts)
+    if none:
+        yield schema.empty_table()
 
 
-def _edges(starts: np.ndarray, rows: int, shard_rows: int) -> list[tuple[int, int]]:
-    """Return (begin, end) of shards: each begins with a prompt, none is longer than wanted unless one prompt is."""
-    edges = [0]
-    while edges[-1] + shard_rows < rows:
-        at = starts[np.searchsorted(starts, edges[-1] + shard_rows, side="right") - 1]
-        if at <= edges[-1]:
-            after = np.searchsorted(starts, edges[-1], side="right")
-            at = starts[after] if after < len(starts) else rows
-        edges.append(int(at))
-    if edges[-1] < rows:
-        edges.append(rows)
-    return list(pairwise(edges))
-
-
-def _picked(reader: ipc.RecordBatchFileReader, begins: np.ndarray, rows: np.ndarray) -> pa.Table:
-    """Return rows by number, in that order, touching only the batches that hold them."""
-    of = np.searchsorted(begins, rows, side="right") - 1
-    parts = [_rows_of(reader.get_batch(index), rows[of == index] - begins[index]) for index in np.unique(of)]
-    table = pa.Table.from_batches(parts).combine_chunks()
-    if (np.diff(of) >= 0).all():
-        return table
-    back = np.empty(len(rows), np.int64)
-    back[np.argsort(of, kind="stable")] = np.arange(len(rows))
-    return table.take(pa.array(back))
-
-
-def _rows_of(batch: pa.RecordBatch, rows: np.ndarray) -> pa.RecordBatch:
-    first, last = int(rows[0]), int(rows[-1])
-    if last - first + 1 == len(rows) and (np.diff(rows) == 1).all():
-        return batch.slice(first, len(rows))
-    return batch.take(pa.array(rows))
+def _cut(rows: Iterable[Numbered], most: int) -> Iterator[pa.Table]:
+    """Cut rows in order: each piece begins with a prompt, and none is longer than `most` unless one prompt is."""
+    held: list[Numbered] = []
+    for some in rows:
+        held.append(some)
+        count = sum(each.table.num_rows for each in held)
+        if count <= most:
+            continue
+        table, prompts = pa.concat_tables(each.table for each in held), np.concatenate([p for _, p in held])
+        starts, begin = np.flatnonzero(np.diff(prompts, prepend=-1)), 0
+        while begin + most < count:
+            at = int(starts[np.searchsorted(starts, begin + most, side="right") - 1])
+            if at <= begin:
+                after = np.searchsorted(starts, begin, side="right")
+                if after == len(starts):
+                    break  # the prompt goes on
+                at = int(starts[after])
+            yield table.slice(begin, at - begin)
+            begin = at
+        held = [Numbered(table.slice(begin), prompts[begin:])]
+    if held:
+        yield pa.concat_tables(each.table for each in held)
 
 
 def _told_apart(table: pa.Table, level: Level, notes: Counter[str]) -> pa.Table:

@@ -23,7 +23,20 @@ from prefkit.sources.shape import Shape, shape_of
 from prefkit.sources.source import Source
 from prefkit.sources.tally import Tally
 
-__all__ = ["Batch", "Peek", "ReadRef", "RefSchema", "peek", "raw", "read"]
+__all__ = [
+    "Batch",
+    "Peek",
+    "ReadRef",
+    "RefSchema",
+    "arranged",
+    "check_there",
+    "looked_at",
+    "most_rows",
+    "peek",
+    "raw",
+    "read",
+    "read_file",
+]
 
 ReadRef = Callable[[str], Iterator[pa.Table]]
 RefSchema = Callable[[str], pa.Schema]
@@ -62,7 +75,7 @@ def peek(source: Source, folder: Path, ref_schema: RefSchema | None = None) -> P
         if ref_schema is None:
             raise _no_store(source.ref)
         return Peek(ref_schema(source.ref), "rows", None, None)
-    files, shape = _looked_at(source, folder)
+    files, shape = looked_at(source, folder)
     rows = [_rows_at_most(file) for file in files]
     total = sum(row for row in rows if row is not None) if files and None not in rows else None
     if total is not None and source.take is not None:
@@ -77,16 +90,16 @@ def read(source: Source, folder: Path, read_ref: ReadRef | None = None) -> Itera
     if source.ref is not None:
         yield from _read_ref(source, read_ref)
         return
-    files, shape = _looked_at(source, folder)
+    files, shape = looked_at(source, folder)
     notes: Counter[str] = Counter()
     tally = Tally(source.max_bad, source.label)
     joined = None if source.join is None else _joined(source, folder, shape)
     if joined is not None:
         tally.add(0, joined.bad, joined.file)
         yield Batch(shape.schema.empty_table(), bad_table(joined.bad, joined.file), dict(joined.notes))
-    most = _most(files, source, shape)
+    most = most_rows(files, source, shape)
     for name, chunk in _taken(_chunks(source, folder, files, shape), source.take):
-        table, bad = _arranged(chunk, source, shape, joined, notes)
+        table, bad = arranged(chunk, source, shape, joined, notes)
         tally.add(table.num_rows, bad, name)
         if most is not None:
             tally.check(most)
@@ -102,13 +115,14 @@ def raw(source: Source, folder: Path) -> Iterator[tuple[str, Chunk]]:
     """Yield (file, rows as they stand) of a source that names files: for who must see what `read` would refuse."""
     assert source.file is not None
     for file in find(source.file, folder):
-        for chunk in _read_file(file, CHUNK_ROWS, None):
+        for chunk in read_file(file, CHUNK_ROWS, None):
             yield file.shown, chunk
 
 
-def _arranged(
+def arranged(
     chunk: Chunk, source: Source, shape: Shape, joined: Joined | None, notes: Counter[str]
 ) -> tuple[pa.Table, list[BadRow]]:
+    """Return the canonical rows of a chunk, and those that cannot be read; adds to `notes`."""
     chunk = left_by_where(chunk, source.where, notes, "left out by where")
     if source.explode:
         chunk = _exploded(chunk, source.explode)
@@ -118,7 +132,7 @@ def _arranged(
     return made.table, made.bad
 
 
-def _looked_at(source: Source, folder: Path) -> tuple[list[DataFile], Shape]:
+def looked_at(source: Source, folder: Path) -> tuple[list[DataFile], Shape]:
     """Return a source's files (none for a named hub dataset) and its shape."""
     if source.hub is not None:
         path = hub.hub_folder(source, folder)
@@ -137,7 +151,7 @@ def _looked_at(source: Source, folder: Path) -> tuple[list[DataFile], Shape]:
 
 
 def _head(file: DataFile) -> Head:
-    chunk = next(_read_file(file, _HEAD_ROWS, None), None)
+    chunk = next(read_file(file, _HEAD_ROWS, None), None)
     if chunk is None or not chunk.rows:
         first = (
             f": {chunk.bad[0].reason} at row {chunk.bad[0].line}" if chunk is not None and chunk.bad else ""
@@ -166,7 +180,8 @@ def _exploded_head(head: Head, column: str) -> Head:
     )
 
 
-def _read_file(file: DataFile, rows: int, shape: tuple[str, ...] | None) -> Iterator[Chunk]:
+def read_file(file: DataFile, rows: int, shape: tuple[str, ...] | None) -> Iterator[Chunk]:
+    """Yield the rows of a file as they stand, so many at a time; of a columnar one, the columns that are needed."""
     match file.kind:
         case "jsonl":
             return records.json_lines(file, rows)
@@ -188,12 +203,12 @@ def _chunks(source: Source, folder: Path, files: list[DataFile], shape: Shape) -
         return
     needed = shape.needed(source)
     for file in files:
-        for chunk in _read_file(file, CHUNK_ROWS, None if needed is None else tuple(needed)):
-            _check_there(chunk, file, shape, source)
+        for chunk in read_file(file, CHUNK_ROWS, None if needed is None else tuple(needed)):
+            check_there(chunk, file, shape, source)
             yield file.shown, chunk
 
 
-def _check_there(chunk: Chunk, file: DataFile, shape: Shape, source: Source) -> None:
+def check_there(chunk: Chunk, file: DataFile, shape: Shape, source: Source) -> None:
     """Raise DataError if a columnar file lacks a column that the first file has."""
     needed = shape.needed(source)
     if needed is None or isinstance(chunk.data, list) or not chunk.rows:
@@ -217,7 +232,7 @@ def _taken(chunks: Iterator[tuple[str, Chunk]], take: int | None) -> Iterator[tu
             return
 
 
-def _most(files: list[DataFile], source: Source, shape: Shape) -> int | None:
+def most_rows(files: list[DataFile], source: Source, shape: Shape) -> int | None:
     """Return how many rows can come at most, where the files say so; rows that unfold may be more."""
     if shape.layout_made is not None or source.explode or not files:
         return None
@@ -244,7 +259,7 @@ def _exploded(chunk: Chunk, column: str) -> Chunk:
 def _joined(source: Source, folder: Path, shape: Shape) -> Joined:
     assert source.join is not None
     file = inspect(beside(source.file, folder) / source.join.file, source.join.file)
-    return Joined(source.join, shape.level, _read_file(file, CHUNK_ROWS, None), file.shown)
+    return Joined(source.join, shape.level, read_file(file, CHUNK_ROWS, None), file.shown)
 
 
 def _read_ref(source: Source, read_ref: ReadRef | None) -> Iterator[Batch]:

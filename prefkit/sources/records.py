@@ -6,6 +6,7 @@ streams in, and a syntax error in it ends the reading, since what follows it can
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from json import JSONDecodeError, JSONDecoder
 from typing import BinaryIO, TextIO, final
@@ -18,6 +19,7 @@ __all__ = ["json_array", "json_lines"]
 
 _MAX_LINE = 256 << 20
 _BLOCK = 1 << 20
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def json_lines(file: DataFile, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
@@ -111,8 +113,8 @@ class _Elements:
     def _next(self) -> str:
         """Return the next character that is not white space, without passing it; empty at the end."""
         while True:
-            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
-                self._at += 1
+            space = _SPACE.match(self._text, self._at)
+            self._at = space.end() if space else self._at
             if self._at < len(self._text):
                 return self._text[self._at]
             if not self._fill(_BLOCK):
@@ -134,6 +136,8 @@ class _Elements:
                     element = self._text[self._at : end]
                     self._at = end
                     return element
+            if len(self._text) - self._at > _MAX_LINE:
+                raise self._error(f"a row is longer than {_MAX_LINE >> 20} MB")
             self._fill(block)
             block *= 2
 

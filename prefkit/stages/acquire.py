@@ -7,7 +7,7 @@ pool again, and without it what is known of the chosen rows is known of the odde
 A larger budget chooses the same rows and more. The memory that vectors need is 8 bytes for each number of each row.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self, final
 
 import numpy as np
@@ -29,10 +29,10 @@ from prefkit.estimators.preference import logistic
 from prefkit.gaps import reads_scores, score_gaps
 from prefkit.near.vectors import unit_vectors
 from prefkit.ranking import ranked, share_of
-from prefkit.scorers.embedded import embedded
-from prefkit.stage import ANY, Context, Cost, Flow, Kind, Stage, level_of
+from prefkit.scorers.embedded import EMBEDDED, VECTOR, embedded
+from prefkit.stage import ANY, Context, Cost, Flow, Holds, Kind, Stage, level_of
 from prefkit.stages.choice import several
-from prefkit.tables import floats, nullable, put
+from prefkit.tables import floats, nullable, put, word_where
 from prefkit.texts import contents
 
 __all__ = ["Acquire"]
@@ -104,8 +104,17 @@ class Acquire(Stage):
     def drops(self) -> Collection[str]:
         return ("not-acquired",)
 
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        if self.diverse is None:
+            return Holds(150.0 + 16.0 * len(self.scores))
+        texts = sum(width.get(name, 0.0) for name in ("prompt", "response", "chosen", "rejected"))
+        return Holds(EMBEDDED * texts + 4 * VECTOR, "without `diverse` it holds 150 bytes a row")
+
     def cost(self) -> Cost:
         return Cost() if self.diverse is None else Cost(calls=2.0 if self.by == "d-optimal" else 3.0)
+
+    def looks(self) -> Collection[str]:
+        return () if self.diverse is None else ("prompt", "response", "chosen", "rejected")
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         value = self._value(table)
@@ -115,7 +124,7 @@ class Acquire(Stage):
         best = self._greedy(table, np.where(ready, value, np.nan), greedy, ctx)
         rest = np.ones(table.num_rows, dtype=bool)
         rest[best.rows] = False
-        draw = ctx.uniform(self, table["id"].to_pylist())
+        draw = ctx.uniform(self, table["id"])
         order = ranked(table.select(["id"]).append_column("draw", pa.array(draw)), "draw")
         drawn = order[rest[order]][: wanted - len(best.rows)]
         chosen = np.concatenate([best.rows, drawn])
@@ -129,7 +138,7 @@ class Acquire(Stage):
         ctx.notes["acquire/explored"] += len(drawn)
         if len(best.unembedded):
             ctx.notes["acquire/without-embedding"] += len(best.unembedded)
-        return ctx.drop(table, pa.array(np.where(rank < 0, "not-acquired", ""), pa.string(), mask=rank >= 0))
+        return ctx.drop(table, word_where(rank < 0, "not-acquired"))
 
     def _value(self, table: pa.Table) -> np.ndarray:
         """Return what a label of each row is worth: float64 [rows], NaN where it cannot be said."""

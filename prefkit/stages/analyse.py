@@ -4,6 +4,7 @@ Put it twice, before a step and after it, and the card shows what the step did: 
 Nothing is asked of a model. What each figure means stands in docs/quality.md.
 """
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Literal, Self, final
 
 import pyarrow as pa
@@ -24,7 +25,8 @@ from prefkit.analysis.of_pairs import (
 from prefkit.analysis.of_responses import coverage_findings, preferred_findings
 from prefkit.columns import Columns, types
 from prefkit.gaps import reads_scores
-from prefkit.stage import ANY, Context, Flow, Kind, Stage
+from prefkit.quality.style import FEATURES
+from prefkit.stage import ANY, Context, Flow, Holds, Kind, Stage
 from prefkit.stages.choice import several
 from prefkit.tables import floats
 
@@ -82,6 +84,14 @@ class Analyse(Stage):
 
     def writes(self) -> Columns:
         return {}
+
+    def looks(self) -> Collection[str]:
+        return ("chosen", "rejected") if _STYLE & set(self.what) else ()
+
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        style = 40.0 * len(FEATURES) if _STYLE & set(self.what) else 0.0
+        told = 6 * sum(width.get(name, 0.0) for name in self.reads() if name in {"votes", "ratings"})
+        return Holds(250.0 + style + told)
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         if table.num_rows:

@@ -5,7 +5,7 @@ larger side, drawn within strata, leaves a share of one half in each. With sever
 large the difference is, so that its size does not give the label away either; that costs more pairs.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import ClassVar, Self, final
 
 import numpy as np
@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from pydantic import PositiveInt, model_validator
 
 from prefkit.columns import Columns, types
-from prefkit.quality.style import FEATURES, style
+from prefkit.quality.style import FEATURES, feature
 from prefkit.ranking import ranked
-from prefkit.stage import PAIRS, Context, Flow, Kind, Stage
+from prefkit.stage import PAIRS, Context, Flow, Holds, Kind, Stage
+from prefkit.tables import word_where
 
 __all__ = ["Balance"]
 
@@ -53,19 +54,26 @@ class Balance(Stage):
     def drops(self) -> Collection[str]:
         return (f"more-{self.of}-in-chosen", f"less-{self.of}-in-chosen")
 
+    def looks(self) -> Collection[str]:
+        return ("chosen", "rejected")
+
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        return Holds(130.0)
+
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
-        at = FEATURES.index(self.of)
-        gap = style(table["chosen"])[:, at] - style(table["rejected"])[:, at]
+        gap = feature(table["chosen"], self.of) - feature(table["rejected"], self.of)
         strata = np.zeros(table.num_rows, np.int64)
         if self.by is not None:
             words = pc.dictionary_encode(pc.fill_null(table[self.by], "")).combine_chunks()
             strata = words.indices.to_numpy(zero_copy_only=False).astype(np.int64)
         strata = strata * self.bins + _binned(np.abs(gap), self.bins)
-        draw = ctx.uniform(self, table["id"].to_pylist())
-        goes = surplus(gap, strata, ranked(table.append_column("draw", pa.array(draw)), "draw"))
-        more, less = self.drops()
-        why = np.where(gap > 0, more, less)
-        return ctx.drop(table, pa.array(why, pa.string(), mask=~goes))
+        draw = pa.array(ctx.uniform(self, table["id"]))
+        goes = surplus(gap, strata, ranked(table.select(["id"]).append_column("draw", draw), "draw"))
+        more, less = (
+            word_where(goes & side, word)
+            for side, word in zip((gap > 0, gap <= 0), self.drops(), strict=True)
+        )
+        return ctx.drop(table, pc.coalesce(more, less))
 
 
 def surplus(gap: np.ndarray, strata: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -27,8 +27,9 @@ from prefkit.aggregators import direction, groups, thresholds
 from prefkit.aggregators.normalise import logit
 from prefkit.columns import Columns, types
 from prefkit.engines import Model
-from prefkit.scorers.embedded import embedded
-from prefkit.stage import Context, Cost, Flow, Kind, Stage
+from prefkit.labels.op import may_fit
+from prefkit.scorers.embedded import EMBEDDED, VECTOR, embedded
+from prefkit.stage import Context, Cost, Flow, Holds, Kind, Stage
 from prefkit.stages.combined import (
     Normalise,
     Sides,
@@ -197,8 +198,17 @@ class Combine(Stage):
     def draws(self) -> bool:
         return self.angles is not None
 
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        numbers = 150.0 + 60.0 * len(self.of) * len(self._sides())
+        if self.model is None:
+            return Holds(numbers)
+        return Holds(numbers + EMBEDDED * width["prompt"] + 2 * VECTOR)
+
     def cost(self) -> Cost:
         return Cost(calls=1.0) if self.model is not None else Cost()
+
+    def looks(self) -> Collection[str]:
+        return ("prompt",) if self.strategy == "prompt-aware" else ()
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         made = self._made(table, self._normalised(self._given(table)), ctx)
@@ -225,9 +235,7 @@ class Combine(Stage):
     def _given(self, table: pa.Table) -> Sides:
         runs = prompt_offsets(table)
         prompt = np.repeat(np.arange(len(runs.starts)), runs.lengths)
-        fits = np.ones(table.num_rows, dtype=bool)
-        if "split" in table.column_names and self.scope() == "global":
-            fits = np.array([split != "test" for split in table["split"].to_pylist()], dtype=bool)
+        fits = may_fit(table) if self.scope() == "global" else np.ones(table.num_rows, dtype=bool)
         return Sides([_matrix(table, side, self.of) for side in self._sides()], prompt, fits)
 
     def _normalised(self, given: Sides) -> Sides:
@@ -254,7 +262,7 @@ class Combine(Stage):
             return self._fitted(table, given, ctx)
         if self.angles is not None:
             low, high = self.angles
-            drawn = ctx.uniform(self, table["prompt_id"].to_pylist())
+            drawn = ctx.uniform(self, table["prompt_id"])
             toward = direction.from_angles(low + (high - low) * drawn)
             return _Made([direction.along(each, toward) for each in given.scores], toward)
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large to be told becomes null

@@ -14,7 +14,7 @@ Sources: Reward-Augmented Data (Zhang et al., 2024), arXiv 2410.08067; Few-Shot 
 2025), arXiv 2502.19312.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, final
 
 import numpy as np
@@ -27,7 +27,7 @@ from prefkit.conditioning.shots import Shot, examples_text, windows
 from prefkit.labels.direction import exchange_sides
 from prefkit.prompts import fill, spoken, template
 from prefkit.rng import child_ids
-from prefkit.stage import Context, Cost, Flow, Kind, Stage
+from prefkit.stage import Context, Cost, Flow, Holds, Kind, Stage
 from prefkit.stages.conditioned import AGAINST_EACH_OTHER, prompts_with, unsaid, with_conditions
 from prefkit.tables import floats, message_tuples, put
 from prefkit.texts import same_codes
@@ -114,6 +114,10 @@ class Condition(Stage):
 
     def draws(self) -> bool:
         return self.strategy == "few-shot"
+
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        texts = sum(width[name] for name in ("prompt", "chosen", "rejected"))
+        return Holds((4 + 2 * self.k) * texts * self.passes, "fewer `k` or `passes` hold less")
 
     def cost(self) -> Cost:
         both = self.strategy == "reward-goal" and self.goals == "both"

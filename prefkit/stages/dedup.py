@@ -9,11 +9,11 @@ What is nearly the same need not be so through and through: a first text may be 
 Such a chain is one cluster, and one row of it stays. Candidates that MinHash suggests are compared by what they
 really share, so nothing goes that is not like another row.
 
-Memory is 16 bytes a row for `exact`, about 450 for `minhash`, and for `embedding` 4 bytes for each number of each
-vector; `embedding` compares all with all, so its time grows with the square of the rows.
+Memory is about 60 bytes a row for `exact`, 120 for `minhash` with 384 on disk, and for `embedding` 4 bytes for each
+number of each vector; `embedding` compares all with all, so its time grows with the square of the rows.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, final
 
 import numpy as np
@@ -30,12 +30,14 @@ from pydantic import (
 
 from prefkit.columns import MESSAGES, Columns
 from prefkit.engines import Engines, Failure, Model
-from prefkit.near.alike import Runs, alike, rows_of
+from prefkit.near.alike import Runs, alike
 from prefkit.near.minhash import Banding, tuned
 from prefkit.near.vectors import alike_vectors, unit_vectors
 from prefkit.near.words import Unit
 from prefkit.ranking import ranked
-from prefkit.stage import ANY, Context, Cost, Flow, Kind, Stage
+from prefkit.scorers.embedded import VECTOR
+from prefkit.stage import ANY, Context, Cost, Flow, Holds, Kind, Stage
+from prefkit.tables import numbered, rows_of
 from prefkit.texts import contents, digests, same_codes
 
 __all__ = ["Dedup"]
@@ -121,48 +123,71 @@ class Dedup(Stage):
     def scope(self) -> Kind:
         return "global" if self.by == "prompt" or self.within == "dataset" else "group"
 
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        if self.match == "exact":
+            return Holds(100.0 + 16 * len(self._texts()))
+        if self.match == "minhash":
+            return Holds(180.0, "`kind: exact` holds 50 bytes a row less")
+        texts = sum(width.get(name, 0.0) for name in self._texts())
+        return Holds(2 * texts + VECTOR / 2 * len(self._texts()), "`kind: minhash` holds no text")
+
     def cost(self) -> Cost:
         return Cost(calls=float(len(self._texts()))) if self.match == "embedding" else Cost()
 
+    def looks(self) -> Collection[str]:
+        return self._texts()
+
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
-        prompt = _numbered(table["prompt_id"])
         if self.by != "prompt":
-            within = prompt if self.within == "prompt" else np.zeros_like(prompt)
-            found = self._found([table[name] for name in self._texts()], within, ctx.engines)
-            order = np.arange(len(prompt))
+            count = table.num_rows
+            within = numbered(table["prompt_id"]) if self.within == "prompt" else np.zeros(count, np.int64)
+            found = self._found([table[name] for name in self._texts()], None, within, ctx)
+            order = np.arange(count)
             if self.keep == "best":
                 order = ranked(table, self.score, descending=True)
-            stays = _first(found.codes, order) == np.arange(len(prompt))
+            stays = _first(found.codes, order) == np.arange(count)
             return self._kept(table, stays, found.errors, ctx)
-        _, rows, prompt = np.unique(prompt, return_index=True, return_inverse=True)
-        tools = _numbered(table["tools"])[rows] if "tools" in table.column_names else np.zeros_like(rows)
-        found = self._found([rows_of(table["prompt"], rows)], tools, ctx.engines)
+        _, rows, prompt = np.unique(numbered(table["prompt_id"]), return_index=True, return_inverse=True)
+        tools = numbered(table["tools"])[rows] if "tools" in table.column_names else np.zeros_like(rows)
+        found = self._found([table["prompt"]], rows, tools, ctx)
         # prompts are numbered as they come first, so the first row of a cluster is of the prompt that stays
         stays = (_first(found.codes, np.argsort(rows)) == np.arange(len(rows)))[prompt]
-        return self._kept(table, stays, found.errors.take(pa.array(prompt)), ctx)
+        errors = None if found.errors is None else found.errors.take(pa.array(prompt))
+        return self._kept(table, stays, errors, ctx)
 
-    def _found(self, columns: list[pa.ChunkedArray], within: np.ndarray, engines: Engines) -> "_Found":
-        errors = pa.nulls(len(within), pa.string())
+    def _found(
+        self, columns: list[pa.ChunkedArray], rows: np.ndarray | None, within: np.ndarray, ctx: Context
+    ) -> "_Found":
+        """Return which rows of the columns are the same, all or these."""
         if self.match == "exact":
-            keys = [digests(column, fold_case=True, with_roles=True) for column in columns]
-            return _Found(same_codes(*keys, within), errors)
+            keys = [digests(column, rows, fold_case=True, with_roles=True) for column in columns]
+            return _Found(same_codes(*keys, within))
         threshold = self.threshold or _THRESHOLD[self.match]
         if self.match == "minhash":
             banding = tuned(threshold)
             if self.bands is not None and self.rows is not None:
                 banding = Banding(self.bands, self.rows)
-            return _Found(alike(columns, Runs(self.n, self.unit), threshold, banding, within), errors)
+            runs = Runs(self.n, self.unit)
+            return _Found(
+                alike(
+                    columns, runs, threshold, banding, within, rows=rows, work=ctx.work, threads=ctx.threads
+                )
+            )
         assert self.model is not None
-        embedded = [_embedded(column, self.model, engines) for column in columns]
+        errors = pa.nulls(len(within), pa.string())
+        some = columns if rows is None else [rows_of(column, rows) for column in columns]
+        embedded = [_embedded(column, self.model, ctx.engines) for column in some]
         for each in embedded:
             errors = pc.coalesce(errors, each.errors)
         together = unit_vectors(np.concatenate([each.vectors for each in embedded], axis=1))
         together[errors.is_valid().to_numpy(zero_copy_only=False)] = 0.0  # like nothing: nothing goes for it
         return _Found(alike_vectors(together, threshold, within), errors)
 
-    def _kept(self, table: pa.Table, stays: np.ndarray, errors: pa.Array, ctx: Context) -> pa.Table:
+    def _kept(self, table: pa.Table, stays: np.ndarray, errors: pa.Array | None, ctx: Context) -> pa.Table:
         (reason,) = self.drops()
         reasons = pc.if_else(pa.array(stays), None, pa.scalar(reason))
+        if errors is None:
+            return ctx.drop(table, reasons)
         return ctx.drop(ctx.fail(table, errors), reasons.filter(errors.is_null()))
 
     def _texts(self) -> tuple[str, ...]:
@@ -180,8 +205,8 @@ class Dedup(Stage):
 class _Found(NamedTuple):
     codes: np.ndarray
     """Equal where texts are the same, int64 [rows]."""
-    errors: pa.Array
-    """Why a text could not be looked at, string [rows]; null where it was."""
+    errors: pa.Array | None = None
+    """Why a text could not be looked at, string [rows]; null where it was, None if all were."""
 
 
 class _Embedded(NamedTuple):
@@ -206,13 +231,6 @@ def _embedded(column: pa.ChunkedArray, model: Model, engines: Engines) -> _Embed
         vectors[[error is None for error in errors]] = np.concatenate(blocks)
     places = pc.index_in(texts, asked).combine_chunks()
     return _Embedded(unit_vectors(vectors)[places.to_numpy()], pa.array(errors, pa.string()).take(places))
-
-
-def _numbered(column: pa.ChunkedArray) -> np.ndarray:
-    """Return one number a value: int64 [rows]; -1 for null."""
-    codes = pc.index_in(column, pc.unique(column).drop_null())
-    numbers: np.ndarray = pc.fill_null(codes, -1).to_numpy().astype(np.int64)
-    return numbers
 
 
 def _first(codes: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ either side of a pair. Everything else is said of a column by name. What each fl
 docs/quality.md.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, final
 
 import numpy as np
@@ -25,11 +25,11 @@ from pydantic import (
 
 from prefkit.columns import COLUMNS, Columns, types
 from prefkit.ranking import ranked, share_of
-from prefkit.stage import ANY, Context, Flow, Kind, Stage, level_of
+from prefkit.stage import ANY, Context, Flow, Holds, Kind, Stage, level_of
 from prefkit.stages import flaws
 from prefkit.stages.choice import Agree, Best, Peers, reviewed, several
 from prefkit.tables import floats
-from prefkit.texts import characters, digests
+from prefkit.texts import characters, chunkwise, digests
 
 __all__ = ["Cut", "Filter", "Keep", "Top"]
 
@@ -188,6 +188,12 @@ class Filter(Stage):
             return "global"
         return "map" if self.top is None else "group"
 
+    def looks(self) -> Collection[str]:
+        return ("prompt", "response", "chosen", "rejected") if self._reads_texts() else ()
+
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        return Holds(120.0)
+
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         reasons: list[str] = []
         found = np.full(table.num_rows, -1)
@@ -215,6 +221,10 @@ class Filter(Stage):
         if self.best is not None:
             yield _Check(self.best.reason(), self.best.misses(table))
 
+    def _reads_texts(self) -> bool:
+        limits = (self.min_chars, self.max_chars, self.length_ratio_max)
+        return bool(set(self.drop) - {"truncated"}) or any(limit is not None for limit in limits)
+
     def _choices(self) -> list[Agree | Peers | Best]:
         return [each for each in (self.agree, self.peers, self.best) if each is not None]
 
@@ -236,13 +246,16 @@ class Filter(Stage):
         elif flaw == "identical":
             hit = np.logical_and.reduce(digests(table["chosen"]) == digests(table["rejected"]), axis=1)
         elif flaw == "repeating":
-            hit = np.logical_or.reduce([flaws.repeating(column, self.repeating_above) for column in about])
+            found = [
+                chunkwise(lambda some: flaws.repeating(some, self.repeating_above), each) for each in about
+            ]
+            hit = np.logical_or.reduce(found)
         elif flaw in flaws.ANSWER:
             sides = about if level_of(table.schema) != "prompt" else []
-            found = [flaws.ANSWER[flaw](table["prompt"], column) for column in sides]
+            found = [chunkwise(flaws.ANSWER[flaw], table["prompt"], column) for column in sides]
             hit = np.logical_or.reduce([np.zeros(table.num_rows, dtype=bool), *found])
         else:
-            hit = np.logical_or.reduce([flaws.TEXT[flaw](column) for column in about])
+            hit = np.logical_or.reduce([chunkwise(flaws.TEXT[flaw], column) for column in about])
         return hit
 
 

@@ -12,7 +12,7 @@ chance alone has groups too, which mean nothing.
 Sources: MaxMin-RLHF (2024), arXiv 2402.08925; PAL (2024), arXiv 2406.08469; MiCRo (2025), arXiv 2505.24846.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self, final
 
 import numpy as np
@@ -29,10 +29,10 @@ from prefkit.estimators.prototypes import fit_prototypes, ideal_margin, ideal_po
 from prefkit.estimators.regression import log_softmax
 from prefkit.estimators.routed import fit_routed, mixture_probability, route
 from prefkit.labels.op import may_fit
-from prefkit.scorers.embedded import embedded
-from prefkit.stage import PAIRS, Context, Cost, Flow, Kind, Stage
+from prefkit.scorers.embedded import EMBEDDED, VECTOR, embedded
+from prefkit.stage import PAIRS, Context, Cost, Flow, Holds, Kind, Stage
 from prefkit.stages.choice import several
-from prefkit.tables import floats, nullable, put
+from prefkit.tables import floats, nullable, put, word_where
 from prefkit.texts import contents
 
 __all__ = ["Groups"]
@@ -127,8 +127,18 @@ class Groups(Stage):
     def drops(self) -> Collection[str]:
         return (_PLACED,) if self.place else ()
 
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        if self.model is None:
+            return Holds(150.0 + 60.0 * (len(self.of) + self.groups))
+        sides = ("chosen", "rejected", *(["prompt"] if self._embeds_prompts() else []))
+        texts = EMBEDDED * sum(width[side] for side in sides)
+        return Holds(texts + VECTOR * 2 * len(sides), "`of`, scores, holds a few hundred bytes a row")
+
     def cost(self) -> Cost:
         return Cost() if self.model is None else Cost(calls=3.0 if self._embeds_prompts() else 2.0)
+
+    def looks(self) -> Collection[str]:
+        return () if self.model is None else ("prompt", "chosen", "rejected")
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         table, rows = self._features(table, ctx)
@@ -146,7 +156,7 @@ class Groups(Stage):
         shares = pc.if_else(pa.array(there), lists.cast(pa.list_(pa.float64())), None)
         table = put(put(table, "group", pc.if_else(pa.array(there), names, None)), "group_shares", shares)
         table = put(table, "p_chosen", nullable(found.p))
-        return ctx.drop(table, pa.array([_PLACED if placed else None for placed in rows.places], pa.string()))
+        return ctx.drop(table, word_where(rows.places, _PLACED))
 
     def _features(self, table: pa.Table, ctx: Context) -> tuple[pa.Table, _Rows]:
         prompt = None
@@ -197,7 +207,7 @@ class Groups(Stage):
         if not self.place:
             return places
         rows = np.flatnonzero(there & ~np.isin(who, who[fits]))
-        draw = ctx.uniform(self, table["id"].to_pylist())
+        draw = ctx.uniform(self, table["id"])
         order = rows[np.lexsort((draw[rows], who[rows]))]
         first = np.searchsorted(who[order], who[order])
         places[order[np.arange(len(order)) - first < self.place]] = True

@@ -1,6 +1,6 @@
 """Label: what is believed of each pair, by small ops taken in order."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Annotated, ClassVar, final
 
@@ -29,7 +29,7 @@ from prefkit.labels import (
 )
 from prefkit.labels.direction import sides
 from prefkit.labels.op import World, op_name
-from prefkit.stage import PAIRS, Context, Flow, Kind, Stage
+from prefkit.stage import PAIRS, Context, Flow, Holds, Kind, Stage
 
 __all__ = ["Label"]
 
@@ -94,8 +94,15 @@ class Label(Stage):
             sides(schema)
         return super().becomes(schema)
 
+    def looks(self) -> Collection[str]:
+        return ()
+
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        opinions = sum(width.get(name, 0.0) for name in ("votes", "judgements") if name in self.reads())
+        return Holds(200.0 + 6 * opinions)
+
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
-        ids = table["id"].to_pylist() if self.draws() else []
+        ids = table["id"]
         for position, op in enumerate(self.ops):
             table = op.apply(table, World(partial(ctx.uniform, self, ids, position), ctx.notes))
         return table

@@ -1,6 +1,6 @@
 """Margin: how much better the chosen answer is, from the scores kept at pairing time or from the votes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
@@ -12,7 +12,7 @@ from prefkit.estimators.log_odds import log_odds_slope
 from prefkit.estimators.preference import length_slope, spread
 from prefkit.gaps import reads_scores, score_gaps
 from prefkit.labels.op import may_fit
-from prefkit.stage import PAIRS, Context, Flow, Kind, Stage
+from prefkit.stage import PAIRS, Context, Flow, Holds, Kind, Stage
 from prefkit.tables import floats, nullable, put
 from prefkit.texts import characters
 from prefkit.votes import tally
@@ -68,6 +68,12 @@ class Margin(Stage):
 
     def scope(self) -> Kind:
         return "map" if self.transform == "raw" else "global"
+
+    def looks(self) -> Collection[str]:
+        return ("chosen", "rejected") if self.transform == "residual-length" else ()
+
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        return Holds(120.0 + (6 * width["votes"] if self.source == "votes" else 0.0))
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         margin = self.scale * self._transformed(self._raw(table), table, ctx)

@@ -12,7 +12,8 @@ from prefkit.columns import Columns, types
 from prefkit.errors import ContractError
 from prefkit.estimators.weights import largest_remainder
 from prefkit.ranking import ranked
-from prefkit.stage import ANY, Context, Flow, Kind, Stage
+from prefkit.stage import ANY, Context, Flow, Holds, Kind, Stage
+from prefkit.tables import numbered, rows_of
 
 __all__ = ["Mix"]
 
@@ -52,22 +53,35 @@ class Mix(Stage):
     def drops(self) -> Collection[str]:
         return ("no-share", "over-share")
 
+    def looks(self) -> Collection[str]:
+        return ()
+
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        return Holds(120.0)
+
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
-        prompts = _prompts(table, self.by)
-        names, stratum = np.unique(prompts["stratum"].to_numpy(zero_copy_only=False), return_inverse=True)
+        prompt = numbered(table["prompt_id"])
+        first = np.flatnonzero(
+            np.append(True, prompt[1:] > np.maximum.accumulate(prompt)[:-1])[: len(prompt)]
+        )
+        names, strata = _strata(table[self.by])
+        stratum = strata[first]
+        if (stratum[prompt] != strata).any():
+            what = f"column '{self.by}' varies within a prompt, so prompts have no share of it"
+            raise ContractError(what, hint="mix by a column of the prompt: source or domain")
         sizes = np.bincount(stratum, minlength=len(names))
         quota = self._quotas(names, sizes)
         for name, short in zip(names, quota - sizes, strict=True):
             if short > 0:
                 ctx.notes[f"mix/short-of-{name}"] += int(short)
-        draw = ctx.uniform(self, prompts["id"].to_pylist())
-        order = ranked(prompts.append_column("draw", pa.array(draw)), "draw")
+        ids = rows_of(table["prompt_id"], first)
+        order = ranked(pa.table({"id": ids, "draw": ctx.uniform(self, ids)}), "draw")
         order = order[np.argsort(stratum[order], kind="stable")]
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         reasons = pa.array(np.where(quota[stratum] > 0, "over-share", "no-share"), pa.string())
         why = pc.if_else(pa.array(place < quota[stratum]), None, reasons)
-        return ctx.drop(table, why.take(pc.index_in(table["prompt_id"], prompts["id"])))
+        return ctx.drop(table, why.take(pa.array(prompt)))
 
     def _quotas(self, names: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """Return how many prompts of each stratum stay: int64 [strata]."""
@@ -84,11 +98,10 @@ class Mix(Stage):
         return largest_remainder(shares, most if self.total is None else self.total)
 
 
-def _prompts(table: pa.Table, by: str) -> pa.Table:
-    """Return one row a prompt: its id and its stratum. Raises ContractError if a prompt has two."""
-    found = table.select(["prompt_id", by]).group_by(["prompt_id", by], use_threads=False).aggregate([])
-    if found.num_rows != pc.count_distinct(found["prompt_id"]).as_py():
-        what = f"column '{by}' varies within a prompt, so prompts have no share of it"
-        raise ContractError(what, hint="mix by a column of the prompt: source or domain")
-    stratum = pc.fill_null(found[by], "")
-    return pa.table({"id": found["prompt_id"], "stratum": stratum})
+def _strata(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the names of strata, sorted, and the place of each row's among them, int64 [rows]. Null is the empty name."""
+    codes = pc.dictionary_encode(pc.fill_null(column, "")).combine_chunks()
+    names, places = np.unique(np.array(codes.dictionary.to_pylist(), object), return_inverse=True)
+    return names, places[codes.indices.to_numpy(zero_copy_only=False)] if len(codes) else np.zeros(
+        0, np.int64
+    )

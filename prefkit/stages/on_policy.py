@@ -8,7 +8,7 @@ Source: What Matters in Data for DPO? (Pan et al., 2025), arXiv 2508.18312: a te
 adds nothing.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, final
 
 import numpy as np
@@ -20,7 +20,7 @@ from prefkit import rng
 from prefkit.columns import Columns, types
 from prefkit.engines import Completion, Failure, Model, Request
 from prefkit.sources.ids import pair_ids
-from prefkit.stage import Context, Cost, Flow, Kind, Stage
+from prefkit.stage import Context, Cost, Flow, Holds, Kind, Stage
 from prefkit.stages.conditioned import AGAINST_EACH_OTHER, UNDER_THE_PROMPT
 from prefkit.tables import message_tuples, put, to_messages
 from prefkit.texts import digests
@@ -61,6 +61,11 @@ class OnPolicy(Stage):
 
     def drops(self) -> Collection[str]:
         return (_SAME,)
+
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        return Holds(
+            300.0 + 2 * width["rejected"] + 4 * self.share * width["prompt"], "a smaller `share` holds less"
+        )
 
     def cost(self) -> Cost:
         return Cost(calls=self.share, tokens_out=self.share * self.max_tokens, rows=1)

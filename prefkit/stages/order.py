@@ -11,13 +11,14 @@ every stretch of training has easy and hard pairs alike.
 Sources: phases, Curry-DPO (2024); split, MPO, Gou and Nguyen (2024); hard pairs to SFT, MixDPO (2026).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import (
     ConfigDict,
     Field,
@@ -30,8 +31,8 @@ from pydantic import (
 from prefkit.columns import Columns, types
 from prefkit.labels.direction import CLAIMS, SIDES, sides, turn_round
 from prefkit.ranking import ranked
-from prefkit.stage import PAIRS, Context, Flow, Kind, Stage
-from prefkit.tables import floats, nullable, put
+from prefkit.stage import PAIRS, Context, Flow, Holds, Kind, Stage
+from prefkit.tables import floats, nullable, numbered, put, word_where
 
 __all__ = ["Order"]
 
@@ -135,6 +136,12 @@ class Order(Stage):
     def draws(self) -> bool:
         return self.strategy == "shuffle" or (self.strategy == "phases" and self.within == "shuffled")
 
+    def looks(self) -> Collection[str]:
+        return ()
+
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        return Holds(160.0 if self.strategy == "phases" else 110.0)
+
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         if self.strategy == "split":
             return self._split(table, ctx)
@@ -153,19 +160,19 @@ class Order(Stage):
     def _split(self, table: pa.Table, ctx: Context) -> pa.Table:
         """Write routes and leave out the pairs that have none."""
         value = floats(table[self.by])
-        told = np.isfinite(value)
-        against = told & (value < 0) & (self.easy == "high")
+        there = np.isfinite(value)
+        against = there & (value < 0) & (self.easy == "high")
         if self._turns():
             ctx.notes["order/flipped"] += int(against.sum())
             table = turn_round(table, against)
             value = np.where(against, -value, value)
             if self.by not in {"margin", "p_chosen"}:
                 table = put(table, self.by, nullable(value))
-        goes = np.where(~told, _NO_VALUE, np.where(against & self._drops_disagreeing(), _DISAGREES, ""))
-        table = ctx.drop(table, pa.array(goes, pa.string(), mask=goes == ""))
-        value = value[goes == ""]
+        goes = against & self._drops_disagreeing()
+        table = ctx.drop(table, pc.coalesce(word_where(goes, _DISAGREES), word_where(~there, _NO_VALUE)))
+        value = value[there & ~goes]
         hard = self._is_hard(value)
-        route = pa.array(np.where(hard, self.hard_route, "dpo"), pa.string())
+        route = pc.if_else(pa.array(hard), self.hard_route, "dpo").cast(pa.string())
         for name, count in (("easy", int((~hard).sum())), ("hard", int(hard.sum()))):
             if count:
                 ctx.notes[f"order/{name}"] += count
@@ -198,7 +205,7 @@ class Order(Stage):
         return ranked(table, self.by, descending=(self.easy == "high") == self.easy_first)
 
     def _shuffled(self, table: pa.Table, ctx: Context) -> np.ndarray:
-        draw = ctx.uniform(self, table["id"].to_pylist())
+        draw = ctx.uniform(self, table["id"])
         return ranked(table.select(["id"]).append_column("draw", pa.array(draw)), "draw")
 
     def _phases(self, table: pa.Table, order: np.ndarray) -> np.ndarray:
@@ -207,7 +214,7 @@ class Order(Stage):
         if self.phases == "global-quantile":
             phase[order] = np.arange(len(order)) * self.k // max(len(order), 1)
         elif self.phases == "prompt-rank":
-            prompts = pl.Series(table["prompt_id"].take(pa.array(order))).to_frame("prompt")
+            prompts = pl.Series(numbered(table["prompt_id"])[order]).to_frame("prompt")
             phase[order] = prompts.select(pl.int_range(pl.len()).over("prompt")).to_series().to_numpy()
         else:
             phase = self._below(floats(table[self.by]))

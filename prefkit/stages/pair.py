@@ -201,22 +201,22 @@ class Pair(Stage):
     ) -> np.ndarray:
         """Return the position in REFUSED of the first thing wrong with each proposal, or -1: int64 [proposals]."""
         chosen, rejected = proposed
-        used, at = np.unique(rows[np.concatenate(proposed)], return_inverse=True)
-        some, (first, second) = responses.take(pa.array(used)), at.reshape(2, -1)
-        texts, gap = digests(some), pool.score[chosen] - pool.score[rejected]
+        first, second = rows[chosen], rows[rejected]
+        gap = pool.score[chosen] - pool.score[rejected]
         wrong = [
-            (texts[first] == texts[second]).all(axis=1),
+            pair_rows.identical(responses, first, second),
             (gap == 0) & self.strict,
             gap < self.min_margin - _ROUNDING,
             gap > (np.inf if self.max_margin is None else self.max_margin + _ROUNDING),
-            self._too_long(characters(some), first, second),
+            self._too_long(responses, first, second),
             pool.score[rejected] >= self._hard_below(pool)[rejected],
         ]
         return np.select(wrong, range(len(wrong)), -1)
 
-    def _too_long(self, lengths: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    def _too_long(self, responses: pa.ChunkedArray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         if self.length_ratio_max is None:
             return np.zeros(len(first), dtype=bool)
+        lengths = characters(responses)
         one, other = lengths[first], lengths[second]
         too_long: np.ndarray = np.maximum(one, other) > self.length_ratio_max * np.minimum(one, other)
         return too_long

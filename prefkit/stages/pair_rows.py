@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,11 +13,12 @@ from prefkit.judging import records
 from prefkit.pairing import Matches
 from prefkit.rng import child_ids
 from prefkit.tables import Runs
-from prefkit.texts import contents, transcripts
+from prefkit.texts import contents, digests, squeeze, transcripts
 from prefkit.votes import votes_of
 
-__all__ = ["check_prompts", "pair_schema", "pair_table"]
+__all__ = ["check_prompts", "identical", "pair_schema", "pair_table"]
 
+_HEAD, _BEGIN = 64, 40
 _BLOCK_BYTES = 2**30  # a string array holds 2 GiB; all pairs of long responses hold more
 
 
@@ -47,6 +49,29 @@ def check_prompts(table: pa.Table, runs: Runs) -> None:
     if len(odd):
         what = f"rows with prompt_id '{table['prompt_id'][int(odd[0])].as_py()}' have different prompts"
         raise ContractError(what, hint="derive prompt_id from the prompt where the data is read")
+
+
+def identical(responses: pa.ChunkedArray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return which pairs of rows, int64 [pairs] each, say the same, whitespace aside: bool [pairs].
+
+    Most pairs differ in how they begin, so few texts are looked at from end to end.
+    """
+    heads = _heads(responses)
+    told = (heads[first] != 0) & (heads[second] != 0)
+    same: np.ndarray = ~told | (heads[first] == heads[second])
+    rows, at = np.unique(np.concatenate([first[same], second[same]]), return_inverse=True)
+    texts = digests(responses.take(pa.array(rows)))
+    one, other = at.reshape(2, -1)
+    same[same] = (texts[one] == texts[other]).all(axis=1)
+    return same
+
+
+def _heads(responses: pa.ChunkedArray) -> np.ndarray:
+    """Return a hash of how each text begins, uint64 [rows]: of 40 characters, whitespace aside; 0 for a shorter text."""
+    heads = squeeze(pl.Series(contents(responses)).str.slice(0, _HEAD).to_arrow().cast(pa.string()))
+    begins = pl.Series(heads)
+    hashes = begins.str.slice(0, _BEGIN).hash().to_numpy()
+    return np.where(begins.str.len_chars().to_numpy() > _BEGIN, np.maximum(hashes, 1), 0)
 
 
 def pair_table(

@@ -1,6 +1,6 @@
 """Weight: how much each pair counts in training, from what is believed of it. Formulas are in `prefkit.weighting`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
@@ -20,8 +20,8 @@ from pydantic import (
 from prefkit.columns import COLUMNS, Columns, types
 from prefkit.engines import Model
 from prefkit.estimators.weights import certainty, effective_size, kl_dro, to_mean_one
-from prefkit.scorers.embedded import embedded
-from prefkit.stage import PAIRS, Context, Cost, Flow, Kind, Stage
+from prefkit.scorers.embedded import EMBEDDED, VECTOR, embedded
+from prefkit.stage import PAIRS, Context, Cost, Flow, Holds, Kind, Stage
 from prefkit.tables import floats, last_content, nullable, put
 from prefkit.weighting import beliefs
 from prefkit.weighting.expression import Expression, parse
@@ -144,8 +144,18 @@ class Weight(Stage):
     def writes(self) -> Columns:
         return types("weight")
 
+    def holds(self, width: Mapping[str, float]) -> Holds:
+        if self.model is None:
+            return Holds(100.0)
+        return Holds(
+            EMBEDDED * (width["chosen"] + width["rejected"]) + 2 * VECTOR, "`by`, a similarity, holds 100"
+        )
+
     def cost(self) -> Cost:
         return Cost(calls=2.0) if self.model is not None else Cost()
+
+    def looks(self) -> Collection[str]:
+        return () if self.model is None else ("chosen", "rejected")
 
     def apply(self, table: pa.Table, ctx: Context) -> pa.Table:
         raw = self._raw(table, ctx) if self.model is None else None

@@ -23,6 +23,8 @@ from prefkit.statistics.records import ResponseSummary, Split, Summary
 __all__ = ["Summary", "summarise", "summarise_shards"]
 
 S = TypeVar("S")
+_SHORT = 40
+"""Bytes a row of a column that is copied, in the mean."""
 
 
 def summarise(table: pa.Table) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def summarise_shards(shards: Sequence[S], get: Callable[[S], pa.Table]) -> dict[
     texts are only read through the first, which is let go at once. Cost: about 0.1 s of CPU per 100,000 pairs of 3,000 characters; tests/test_statistics.py holds it below 0.3 s.
     """
     texts = [lighten(get(shard)) for shard in shards]
-    rest = pa.concat_tables([_without_texts(get(shard)) for shard in shards])
+    rest = pa.concat_tables([_copied(_without_texts(get(shard))) for shard in shards])
     level = level_of(get(shards[0]).schema)
     table = _beside(rest, pa.concat_tables(texts)) if rest.num_columns else pa.concat_tables(texts)
     prompts = prompt_numbers(table)
@@ -56,6 +58,19 @@ def summarise_shards(shards: Sequence[S], get: Callable[[S], pa.Table]) -> dict[
 def _without_texts(table: pa.Table) -> pa.Table:
     heavy = {"id", "prompt_id", "chosen_id", "rejected_id"}
     return table.select([f.name for f in table.schema if f.type != MESSAGES and f.name not in heavy])
+
+
+def _copied(table: pa.Table) -> pa.Table:
+    """Copy numbers and short names, which are looked at column by column.
+
+    In a mapped file each of them lies between texts, so every look would bring much of the file back from the disk,
+    which takes the longer the less of the step fits into memory.
+    """
+    rows = pa.array(np.arange(table.num_rows))
+    for at, (field, column) in enumerate(zip(table.schema, table.columns, strict=True)):
+        if pa.types.is_primitive(field.type) or column.nbytes <= _SHORT * table.num_rows:
+            table = table.set_column(at, field, column.take(rows))
+    return table
 
 
 def _beside(table: pa.Table, texts: pa.Table) -> pa.Table:

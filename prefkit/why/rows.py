@@ -77,7 +77,7 @@ def find(store: Store, steps: Steps, row: str) -> Found | Refused:
     if refused is not None:
         return refused
     hint = f"`prefkit show {next(iter(steps), '')} --json` lists rows with their ids; the first digits are enough"
-    raise StoreError(f"no row of the run has the id '{row[:80]}'", where=str(store.root), hint=hint)
+    raise StoreError(f"no row of the run has the id '{row[:80]}'", where=store.shown, hint=hint)
 
 
 def of_prompt(store: Store, steps: Steps, prompt_id: str) -> Iterator[Passed]:

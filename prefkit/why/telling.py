@@ -47,7 +47,7 @@ def biography(
     run = ref.partition("/")[0]
     if isinstance(found, Refused):
         return _refused(run, steps, found)
-    books = Books(Memo(store.root / "memo.sqlite", read_only=True), folder, prices or {})
+    books = Books(Memo(store.answers(), read_only=True), folder, prices or {})
     passed = list(of_prompt(store, steps, found.prompt_id))
     scenes = list(_scenes(store, passed, books))
     tree = _tree(scenes, found)

@@ -1,0 +1,287 @@
+"""The Ray executor: parts are made on a Ray cluster, by Ray's own tasks and actor pools.
+
+Stages that ask no model are plain tasks: Ray places them, and makes those anew whose worker or node is gone; only so
+many are handed over at once. Stages that ask models run on an actor pool of `ray.data`, which grows and shrinks within
+bounds: each actor opens its engines once, on GPUs of its own. Keys, digests and settings travel, rows do not: the
+store must be at the same address on every node.
+
+Beside this process runs the hub, one actor that keeps answers and counts (`prefkit.executors.hub`).
+"""
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any, Self, final
+from uuid import uuid4
+
+from prefkit.engines import Spend
+from prefkit.engines.placement import billed
+from prefkit.engines.spend import BudgetError
+from prefkit.errors import PrefkitError, StoreError
+from prefkit.executors.hub import Counts, Hub, added, told
+from prefkit.executors.ray_cluster import failure, join, quiet, story
+from prefkit.executors.ray_sizes import Bounds, gpus_of, memory_of, pool_of
+from prefkit.executors.travel import Order, read_outcome, write_order, write_task
+from prefkit.executors.work import Work, asks_models, memo_path
+from prefkit.executors.worker import Maker, get_ready, make_remotely
+from prefkit.manifest import Part
+from prefkit.parts import Task
+from prefkit.store import DamagedError, Store
+
+__all__ = ["OnRay"]
+
+_POLL_SECONDS = 0.5
+_LEAVE_SECONDS = 5.0
+"""How long tasks that were cancelled have to clear up."""
+_AHEAD = 2
+"""Tasks handed over for each CPU of the cluster, and to each actor: the next one waits where it is made."""
+_MOST_WORKERS = 10_000
+_NAMES = ("PREFKIT_", "OPENAI_API_KEY")
+"""What engines may need of the environment."""
+
+
+@final
+class OnRay:
+    """An executor on a Ray cluster. Connects when the first part is to be made; use it in a `with`."""
+
+    def __init__(
+        self,
+        address: str = "",
+        workers: Bounds | None = None,
+        jobs: int = 1,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        """Take the cluster's address; "" takes what Ray itself finds, else a cluster that is started on this machine."""
+        if find_spec("ray") is None:
+            raise PrefkitError(
+                "Ray is not installed", where="--executor ray", hint="pip install 'prefkit[ray]'"
+            )
+        self.jobs = jobs
+        self.workers = workers or Bounds()
+        self._address, self._say = address, say
+        self._hub: Any = None
+        self._joined = False
+        self._counts: Counts = {}
+        self._repeats = 0
+        self._ready: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._joined:
+            import ray
+
+            ray.shutdown()
+        elif self._hub is not None:
+            import ray
+
+            ray.kill(self._hub)
+        self._joined, self._hub = False, None
+
+    def begin(self, store: Store) -> None:
+        """Connect, and have workers start while the source is read: that takes seconds for each."""
+        self._connected(store)
+        import ray
+
+        ready = ray.remote(get_ready).options(num_cpus=1, name="prefkit")
+        self._ready = [ready.remote() for _ in range(self._window() // _AHEAD)]
+
+    def make(self, work: Work, tasks: Sequence[Task]) -> Iterator[Part]:
+        """Yield the part of every task as it is made."""
+        unique = {task.key: task for task in tasks}
+        if not unique:
+            return
+        hub = self._connected(work.store)
+        if work.spend is not None and not self._counts:
+            self._counts = {"before": told(work.spend.snapshot())}
+        with _sign(work) as sign:
+            order = write_order(Order(work, str(Path.cwd()), sign))
+            if asks_models(work.stage):
+                if work.spend is not None:
+                    work.spend.serve(billed(work.models, work.placement))
+                with self._followed(work.spend):
+                    yield from self._with_models(work, order, list(unique.values()), hub)
+            else:
+                yield from self._without_models(work, order, list(unique.values()), hub)
+        self._say_repeats()
+
+    def _without_models(self, work: Work, order: str, tasks: Sequence[Task], hub: Any) -> Iterator[Part]:
+        """Make parts by plain tasks. Ray makes those anew whose worker or node is gone, as often as it takes."""
+        import ray
+
+        is_whole = work.stage.scope() == "global"
+        largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
+        make = ray.remote(make_remotely).options(
+            num_cpus=1,
+            max_retries=-1,
+            memory=memory_of(work, tasks[0], largest) if is_whole else None,
+            name=f"prefkit {work.stage.name}",
+        )
+        told, call = ray.put(order), uuid4().hex
+        texts, pending = (write_task(task, work.store) for task in tasks), list[Any]()
+        try:
+            while True:
+                room = self._window() - len(pending)
+                pending += [make.remote(told, text, hub, call) for text in islice(texts, max(room, 0))]
+                if not pending:
+                    return
+                ready, pending = ray.wait(pending, timeout=_POLL_SECONDS)
+                for reference in ready:
+                    yield _part(work, _got(reference))
+        finally:
+            for reference in pending:
+                ray.cancel(reference)
+            ray.wait(pending, num_returns=len(pending), timeout=_LEAVE_SECONDS) if pending else None
+
+    def _with_models(self, work: Work, order: str, tasks: Sequence[Task], hub: Any) -> Iterator[Part]:
+        """Make parts on an actor pool. Once a budget is spent, the others end what they have under way."""
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext, from_items
+
+        cluster = ray.cluster_resources()
+        pool = pool_of(work, len(tasks), self.workers, cluster)
+        gpus = gpus_of(work, cluster)
+        over: BudgetError | None = None
+        with DataContext.current(quiet()):
+            rows = from_items(
+                [{"task": write_task(task, work.store)} for task in tasks], override_num_blocks=len(tasks)
+            )
+            made = rows.map(
+                Maker,
+                fn_constructor_args=(order, hub, uuid4().hex, pool.most),
+                compute=ActorPoolStrategy(
+                    min_size=pool.least,
+                    max_size=pool.most,
+                    initial_size=pool.most if self.workers.most is None else pool.least,
+                    max_tasks_in_flight_per_actor=_AHEAD,
+                ),
+                num_cpus=1,
+                num_gpus=gpus,
+            )
+            with closing(_outcomes(made)) as outcomes:
+                for outcome in outcomes:
+                    try:
+                        yield _part(work, outcome)
+                    except BudgetError as error:
+                        over = error
+        if over is not None:
+            raise over
+
+    def _connected(self, store: Store) -> Any:
+        if self._hub is not None:
+            return self._hub
+        self._joined = join(self._address)
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self._say(f"ray: {story()}")
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        environment = {name: value for name, value in os.environ.items() if name.startswith(_NAMES)}
+        actor = ray.remote(Hub).options(
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=-1,
+            max_concurrency=_MOST_WORKERS,
+            scheduling_strategy=here,
+        )
+        self._hub = actor.remote(str(memo_path(store)), environment)
+        return self._hub
+
+    @contextmanager
+    def _followed(self, spend: Spend | None) -> Iterator[None]:
+        """Keep this process's counts up to date with those of all workers, for whoever looks at them."""
+        if spend is None:
+            yield
+            return
+        ended = Event()
+
+        def follow() -> None:
+            while not ended.wait(_POLL_SECONDS):
+                self._exchange(spend)
+
+        self._exchange(spend)
+        thread = Thread(target=follow, name="prefkit-spend", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self._exchange(spend)
+
+    def _exchange(self, spend: Spend) -> None:
+        import ray
+
+        self._counts = ray.get(self._hub.exchange.remote(self._counts))
+        spend.follow(added(self._counts))
+
+    def _window(self) -> int:
+        """Return how many tasks may be handed over at once; a cluster may have grown since the last time."""
+        import ray
+
+        room = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        return room if self.workers.most is None else min(room, self.workers.most)
+
+    def _say_repeats(self) -> None:
+        import ray
+
+        repeats = ray.get(self._hub.repeats.remote())
+        if repeats > self._repeats:
+            self._say(f"ray: {repeats - self._repeats} parts were begun again, their workers being gone")
+        self._repeats = repeats
+
+
+@contextmanager
+def _sign(work: Work) -> Iterator[str]:
+    """Put a folder into the store that workers must see, and take it away. Object storage needs none."""
+    if "://" in work.store.address:
+        yield ""
+        return
+    with work.store.workspace() as folder:
+        yield str(folder.absolute())
+
+
+def _got(reference: Any) -> str:
+    """Return what a task returned."""
+    import ray
+
+    try:
+        outcome: str = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        raise failure(error) from error
+    return outcome
+
+
+def _outcomes(dataset: Any) -> Generator[str, None, None]:
+    """Yield what actors returned, and end them when nobody wants more."""
+    import ray
+
+    batches = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    try:
+        for batch in batches:
+            yield from batch["outcome"].to_pylist()
+    except ray.exceptions.RayError as error:
+        raise failure(error) from error
+    finally:
+        batches.close()
+
+
+def _part(work: Work, outcome: str) -> Part:
+    """Return the part, or raise the error. What a worker calls damaged must be so from here too."""
+    found = read_outcome(outcome, work.store)
+    if isinstance(found, DamagedError):
+        work.store.get(found.shard)  # raises, if it is damaged
+        what = f"a worker cannot read an object that is sound here: {found.what}"
+        hint = "the store must be the same folder on every node, and new files seen there within moments"
+        raise StoreError(what, where=found.where, hint=hint) from found
+    if isinstance(found, PrefkitError):
+        raise found
+    return found

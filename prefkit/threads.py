@@ -1,0 +1,34 @@
+"""Threads: one function over many items, several at once, results in their order.
+
+Arrow, polars, numpy and the hashes let go of Python's lock while they work, so work on shards runs side by side in
+threads of one process; nothing has to be sent anywhere.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ["in_threads"]
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+def in_threads(function: Callable[[A], R], items: Iterable[A], threads: int) -> Iterator[R]:
+    """Yield the function of each item, in order. No more than `threads` + 1 items are under way or waiting."""
+    if threads <= 1:
+        yield from map(function, items)
+        return
+    ahead: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                ahead.append(pool.submit(function, item))
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
