@@ -10,7 +10,21 @@ import pytest
 from prefkit.cli import run
 
 HEAVY = {"torch", "transformers", "datasets", "sentence_transformers", "vllm"}
-VERBS = ("new", "plan", "build", "train", "show", "why", "diff", "lint", "card", "export", "stages", "verify", "gc")
+VERBS = (
+    "new",
+    "plan",
+    "build",
+    "train",
+    "show",
+    "why",
+    "diff",
+    "lint",
+    "card",
+    "export",
+    "stages",
+    "verify",
+    "gc",
+)
 ROWS = [
     {"prompt": f"question {at // 2}", "response": f"answer {at}\x1b[31m", "score": float(at % 2)}
     for at in range(8)

@@ -46,6 +46,8 @@ def load_report(store: Store, run: str, digest: str) -> Report | None:
     except ValidationError as error:
         hint = "train again, or remove the file"
         raise StoreError(
-            f"the training report of '{run}' cannot be read", where=store.place.where(f"refs/{run}/{_NAME}"), hint=hint
+            f"the training report of '{run}' cannot be read",
+            where=store.place.where(f"refs/{run}/{_NAME}"),
+            hint=hint,
         ) from error
     return filed.report if filed.digest == digest else None

@@ -154,7 +154,9 @@ class Talk:
             if not isinstance(outcome, _Again):
                 return outcome
             tried.append(outcome)
-            self._tell("server busy" if outcome.is_busy else "request tried again", outcome.reason, len(tried))
+            self._tell(
+                "server busy" if outcome.is_busy else "request tried again", outcome.reason, len(tried)
+            )
             if not (outcome.is_unreachable or outcome.is_busy):
                 answered = self._answered
             refused, failed = refused + outcome.is_busy, failed + (not outcome.is_busy)
