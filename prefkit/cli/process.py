@@ -72,8 +72,9 @@ class _Interrupts:
 
 def _spare_warnings() -> None:
     """Let the process that Python starts beside workers clear up after them without a word, however they ended."""
-    before = os.environ.get("PYTHONWARNINGS", "")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+    wanted, before = "ignore:resource_tracker:UserWarning", os.environ.get("PYTHONWARNINGS", "")
+    if wanted not in before:
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, wanted]))
 
 
 def _open_streams() -> None:

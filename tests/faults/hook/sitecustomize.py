@@ -27,7 +27,7 @@ _AT = int(os.environ.get("FAULT_AT", "0"))
 _UNDER = os.environ.get("FAULT_UNDER", "")
 _HOW = os.environ.get("FAULT_HOW", "kill")
 _WORKER = any("spawn_main" in argument for argument in sys.orig_argv)
-_HELPER = any("resource_tracker" in argument for argument in sys.orig_argv)
+_HELPER = any("multiprocessing.resource_tracker" in argument for argument in sys.orig_argv)
 _seen = itertools.count(1)
 
 
