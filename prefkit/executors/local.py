@@ -69,8 +69,8 @@ class Local(NamedTuple):
     def _in_workers(self, work: Work, tasks: Sequence[Task]) -> Iterator[Part]:
         """Make parts in worker processes; where one is killed, make what is left in half as many new ones.
 
-        Whoever kills a worker is most often the kernel, out of memory, and fewer workers need less of it. Raises
-        PrefkitError if a lone worker is killed before it has made a part.
+        Whoever kills a worker is most often the kernel, out of memory, and fewer workers need less of it; one that
+        gets no memory ends itself. Raises PrefkitError if a lone worker is gone before it has made a part.
         """
         left, jobs = list(tasks), self.jobs
         while left:
@@ -84,8 +84,6 @@ class Local(NamedTuple):
                 if jobs == 1 and not made:
                     raise _killed(work, left) from error
                 jobs = max(1, jobs // 2)
-            except MemoryError as error:
-                raise _starved(work) from error
             left = left[made:]
 
 
@@ -135,12 +133,6 @@ def _killed(work: Work, tasks: Sequence[Task]) -> PrefkitError:
         f"stage '{work.stage.name}': worker processes were killed, each while it made a part of {rows:,} rows"
     )
     hint = "most often memory: see `dmesg`, and give the machine more of it; what is finished is kept"
-    return PrefkitError(what, where=work.store.shown, hint=hint)
-
-
-def _starved(work: Work) -> PrefkitError:
-    what = f"stage '{work.stage.name}': a worker process had too little memory for its part"
-    hint = "fewer --jobs, or more memory; what is finished is kept, so the same command goes on from there"
     return PrefkitError(what, where=work.store.shown, hint=hint)
 
 
@@ -207,6 +199,11 @@ def _work(
     """Make a part; say too which files were checked or written, so that nobody reads them again for that."""
     stage, store = STAGES.get(name).model_validate_json(config), Store(root)
     store.trust(checked)
-    part = make_part(stage, task, store, Engines(), seed, shard_rows)
+    try:
+        part = make_part(stage, task, store, Engines(), seed, shard_rows)
+    except MemoryError:
+        os._exit(
+            1
+        )  # telling takes memory too; that this worker is gone says enough, and fewer may do with what there is
     aside = [shard for shard in (part.dropped, part.failed) if shard is not None]
     return part, store.checked([*part.outputs, *aside])
