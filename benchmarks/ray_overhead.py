@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+from pipeline import WORDS
+
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
@@ -28,33 +30,6 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_worker_niceness": "0",  # by default workers give way to everything else, as -j workers do not
 }
-WORDS = [
-    "the",
-    "of",
-    "and",
-    "to",
-    "in",
-    "that",
-    "is",
-    "was",
-    "for",
-    "on",
-    "with",
-    "as",
-    "by",
-    "at",
-    "from",
-    "it",
-    "an",
-    "be",
-    "this",
-    "which",
-    "or",
-    "are",
-    "not",
-    "have",
-    "has",
-]
 SCORED = """
 name: bench
 seed: 1

@@ -13,13 +13,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Event, Thread
 from typing import NamedTuple
 
 from prefkit.disk import Entry
 from prefkit.errors import StoreError
 from prefkit.remote import Remote
 from prefkit.remote_errors import is_refused
+from prefkit.threads import every
 
 __all__ = ["BEAT_SECONDS", "STALE_SECONDS", "Lease", "leased"]
 
@@ -131,21 +131,16 @@ def _forget(found: dict[str, Entry], now: float, remote: Remote) -> None:
 @contextmanager
 def _beating(lease: Lease, beat: Callable[[], None]) -> Iterator[None]:
     """Renew the lease while this process works. What else is done may take long, so each has a thread of its own."""
-    done = Event()
 
-    def repeat(act: Callable[[], None]) -> None:
-        while not done.wait(BEAT_SECONDS):
+    def trying(act: Callable[[], None]) -> Callable[[], None]:
+        def tried() -> None:
             with suppress(StoreError):  # said when something is filed; until then it is tried again
                 act()
 
-    threads = [
-        Thread(target=repeat, args=(act,), name="prefkit-lease", daemon=True) for act in (lease.renew, beat)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
+        return tried
+
+    with (
+        every(BEAT_SECONDS, trying(lease.renew), "prefkit-lease"),
+        every(BEAT_SECONDS, trying(beat), "prefkit-lease"),
+    ):
         yield
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()

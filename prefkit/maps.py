@@ -10,11 +10,12 @@ import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import ipc
+
+from prefkit.threads import every
 
 __all__ = ["MappedFile", "let_go", "map_file", "map_numbers"]
 
@@ -54,20 +55,16 @@ def map_numbers(path: Path, kind: np.dtype) -> tuple[np.ndarray, mmap.mmap]:
 @contextmanager
 def let_go(files: Sequence[MappedFile]) -> Iterator[None]:
     """Keep small what of these files is resident, as long as the context lasts, and leave nothing of it."""
-    done, before = Event(), _resident()
+    before = _resident()
 
     def watch() -> None:
-        while not done.wait(_EVERY):
-            if _resident() - before > _MOST:
-                _release(files)
+        if _resident() - before > _MOST:
+            _release(files)
 
-    thread = Thread(target=watch, name="prefkit-maps", daemon=True)
-    thread.start()
     try:
-        yield
+        with every(_EVERY, watch, "prefkit-maps"):
+            yield
     finally:
-        done.set()
-        thread.join()
         _release(files)
 
 

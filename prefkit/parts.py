@@ -21,7 +21,7 @@ from prefkit.manifest import Made, Part, Rows, Shard, Used
 from prefkit.stage import Context, Stage
 from prefkit.stages import HOMES
 from prefkit.store import Store
-from prefkit.streaming import Filed, apply_to_all
+from prefkit.streaming import Filed, apply_to_all, put_aside
 from prefkit.timing import Phase, Stopwatch
 
 __all__ = ["STAGES", "Task", "made_now", "make_part"]
@@ -106,14 +106,10 @@ def _apply(
     lap("reading")
     result = stage(table, ctx)
     lap("working")
-    dropped, failed = (_put_aside(store, tables) for tables in (ctx.dropped, ctx.failed))
+    dropped, failed = (put_aside(store, tables) for tables in (ctx.dropped, ctx.failed))
     filed = Filed((store.put(result),), dropped, failed, result.num_rows)
     lap("filing")
     return filed
-
-
-def _put_aside(store: Store, tables: Sequence[pa.Table]) -> Shard | None:
-    return store.put(pa.concat_tables(tables)) if tables else None
 
 
 def _count(tables: Sequence[pa.Table]) -> int:

@@ -46,9 +46,7 @@ def remove_rows(store: Store, run: str, manifest: Manifest, after: Manifest) -> 
     others = list(_of_others(store, run))
     if any(other.key == manifest.key for other in others):
         return
-    needed = {
-        shard.digest for each in (after, *others) for shard in (*each.shards, *each.dropped, *each.failed)
-    }
+    needed = _objects((after, *others))
     gone = [shard for shard in manifest.shards if shard.digest not in needed and store.has(shard)]
     if not gone:
         return
@@ -60,15 +58,14 @@ def remove_rows(store: Store, run: str, manifest: Manifest, after: Manifest) -> 
 def take_back(store: Store, shards: Iterable[Shard]) -> None:
     """Remove shards that were filed on the way to something else, but for those that a run has. Raises StoreError."""
     found = (store.step(ref.key) for run in store.runs() for ref in store.refs(run))
-    needed = {
-        shard.digest
-        for each in found
-        if each is not None
-        for shard in (*each.shards, *each.dropped, *each.failed)
-    }
+    needed = _objects(each for each in found if each is not None)
     for shard in shards:
         if shard.digest not in needed:
             store.discard(shard)
+
+
+def _objects(manifests: Iterable[Manifest]) -> set[str]:
+    return {shard.digest for each in manifests for shard in (*each.shards, *each.dropped, *each.failed)}
 
 
 def _of_others(store: Store, run: str) -> Iterator[Manifest]:

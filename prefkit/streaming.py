@@ -23,7 +23,7 @@ from prefkit.store import Store
 from prefkit.threads import in_threads
 from prefkit.timing import Phase
 
-__all__ = ["Filed", "apply_to_all"]
+__all__ = ["Filed", "apply_to_all", "put_aside"]
 
 
 class Filed(NamedTuple):
@@ -84,9 +84,7 @@ def _whole(
         result = stage(pa.concat_tables(tables), replace(ctx, work=work))
     lap("working")
     outputs = tuple(in_threads(store.put, cut(result, shard_rows), _threads(store, ctx)))
-    dropped, failed = (
-        store.put(pa.concat_tables(aside)) if aside else None for aside in (ctx.dropped, ctx.failed)
-    )
+    dropped, failed = (put_aside(store, aside) for aside in (ctx.dropped, ctx.failed))
     return Filed(outputs, dropped, failed, result.num_rows)
 
 
@@ -110,7 +108,7 @@ def _narrow(
         )
     )
     dropped, failed = (
-        _put_aside(aside, narrow, files, store, shard_rows) for aside in (ctx.dropped, ctx.failed)
+        _put_aside_whole(aside, narrow, files, store, shard_rows) for aside in (ctx.dropped, ctx.failed)
     )
     return Filed(outputs, dropped, failed, result.num_rows)
 
@@ -120,10 +118,15 @@ def _threads(store: Store, ctx: Context) -> int:
     return ctx.threads if store.remote is None else 1
 
 
-def _put_aside(
+def put_aside(store: Store, aside: Sequence[pa.Table]) -> Shard | None:
+    """File rows that a stage set aside, all as one object; None if there are none."""
+    return store.put(pa.concat_tables(aside)) if aside else None
+
+
+def _put_aside_whole(
     aside: Sequence[pa.Table], narrow: Narrow, files: list[MappedFile], store: Store, shard_rows: int
 ) -> Shard | None:
-    """File rows that were set aside, all as one object."""
+    """File rows that were set aside, made whole again, all as one object."""
     if not aside:
         return None
     pieces = (

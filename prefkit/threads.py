@@ -1,4 +1,4 @@
-"""Threads: one function over many items, several at once, results in their order.
+"""Threads: one function over many items, several at once, results in their order; and one that is called now and then.
 
 Arrow, polars, numpy and the hashes let go of Python's lock while they work, so work on shards runs side by side in
 threads of one process; nothing has to be sent anywhere.
@@ -7,9 +7,11 @@ threads of one process; nothing has to be sent anywhere.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event, Thread
 from typing import TypeVar
 
-__all__ = ["in_threads"]
+__all__ = ["every", "in_threads"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -32,3 +34,21 @@ def in_threads(function: Callable[[A], R], items: Iterable[A], threads: int) -> 
         finally:
             for future in ahead:
                 future.cancel()
+
+
+@contextmanager
+def every(seconds: float, act: Callable[[], object], name: str) -> Iterator[None]:
+    """Call a function every so many seconds, in a thread of its own, as long as the context lasts."""
+    done = Event()
+
+    def repeat() -> None:
+        while not done.wait(seconds):
+            act()
+
+    thread = Thread(target=repeat, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

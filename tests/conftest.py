@@ -1,7 +1,9 @@
 """Tiny tables and stores that every test can read by eye."""
 
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,6 +34,34 @@ def shared_data() -> Path:
             )
         pytest.skip("the samples of public data are not beside the checkout (shared/data)")
     return SHARED
+
+
+@pytest.fixture
+def tmpfs(tmp_path) -> Iterator[Callable[[str], Path]]:
+    """Mount a small disk in memory, or change its options: real limits, no imitation."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    mounted = False
+
+    def mount(options: str) -> Path:
+        nonlocal mounted
+        options = f"remount,{options}" if mounted else options
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(where)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+        mounted = True
+        return where
+
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small disk")
+    yield mount
+    if mounted:
+        subprocess.run(["umount", str(where)], check=True)
 
 
 @pytest.fixture

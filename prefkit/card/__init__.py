@@ -17,9 +17,9 @@ from prefkit.disk import replace_text
 from prefkit.errors import PrefkitError
 from prefkit.store import Store
 
-__all__ = ["render", "save_report", "write_card"]
+__all__ = ["SECTIONS", "render", "save_report", "write_card"]
 
-_SECTIONS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
+SECTIONS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
     ("Where it comes from", origin.sources),
     ("Flow of rows", origin.flow),
     ("Composition", quality.composition),
@@ -39,6 +39,7 @@ _SECTIONS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
     ("Digests", provenance.digests),
     ("Software", provenance.versions),
 )
+"""Title, and what writes its Markdown: empty where there is nothing to say."""
 
 
 def write_card(store: Store, run: str, out: Path | None = None) -> str:
@@ -55,7 +56,7 @@ def write_card(store: Store, run: str, out: Path | None = None) -> str:
 def render(facts: Facts) -> str:
     """Return the card as Markdown. Sections with nothing to say are left out."""
     parts = [front_matter(facts), origin.opening(facts), *filter(None, [limits.banner(facts)])]
-    for title, write in _SECTIONS:
+    for title, write in SECTIONS:
         if body := write(facts):
             parts.append(f"## {title}\n\n{body}")
     return "\n\n".join(parts) + "\n"

@@ -14,7 +14,6 @@ from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self, final
 from uuid import uuid4
@@ -32,6 +31,7 @@ from prefkit.executors.worker import Maker, get_ready, make_remotely
 from prefkit.manifest import Part
 from prefkit.parts import Task
 from prefkit.store import DamagedError, Store
+from prefkit.threads import every
 
 __all__ = ["OnRay"]
 
@@ -201,20 +201,11 @@ class OnRay:
         if spend is None:
             yield
             return
-        ended = Event()
-
-        def follow() -> None:
-            while not ended.wait(_POLL_SECONDS):
-                self._exchange(spend)
-
         self._exchange(spend)
-        thread = Thread(target=follow, name="prefkit-spend", daemon=True)
-        thread.start()
         try:
-            yield
+            with every(_POLL_SECONDS, lambda: self._exchange(spend), "prefkit-spend"):
+                yield
         finally:
-            ended.set()
-            thread.join()
             self._exchange(spend)
 
     def _exchange(self, spend: Spend) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from prefkit.card import analysis, judges, limits, origin, provenance, quality
+from prefkit.card import SECTIONS, limits, origin, quality
 from prefkit.card.facts import Facts, collect
 from prefkit.card.markdown import code, number
 from prefkit.gates.rules import RULES
@@ -80,26 +80,14 @@ def page(
     return render_page(BROWSER, values, [block for each in sets for block in each.blocks])
 
 
-_SECTIONS = (
-    ("Where it comes from", origin.sources),
-    ("Composition", quality.composition),
-    ("Quality", quality.quality),
-    ("Length", quality.length),
-    ("Label reliability", quality.labels),
-    ("Judges", judges.judges),
-    ("Analysis", analysis.analysis),
-    ("Curriculum", quality.curriculum),
-    ("Reference model", quality.reference),
-    ("Columns", origin.columns),
-    ("Models", provenance.models),
-    ("Make it again", provenance.reproduction),
-    ("Digests", provenance.digests),
-    ("Software", provenance.versions),
-)
+_TOLD_ELSEWHERE = {"Flow of rows", "Training run", "Checks", "Known limits"}
+"""Sections of the card that have a place of their own on the page."""
 
 
 def _card(facts: Facts) -> Iterator[tuple[str, str]]:
-    for title, write_section in _SECTIONS:
+    for title, write_section in SECTIONS:
+        if title in _TOLD_ELSEWHERE:
+            continue
         body = write_section(facts)
         if title == "Models":
             body = "\n\n".join(filter(None, [body, *_unanswered(facts)]))

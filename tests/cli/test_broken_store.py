@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import resource
 import shutil
 import sqlite3
@@ -16,34 +15,6 @@ from prefkit.engines.memo import Memo
 from prefkit.store import Store
 
 READERS = (["show"], ["show", "small"], ["card", "small"], ["gc"], ["export", "small", "out"])
-
-
-@pytest.fixture
-def tmpfs(tmp_path) -> Iterator[Callable[[str], Path]]:
-    """Mount a small disk in memory, or change its options: real limits, no imitation."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    mounted = False
-
-    def mount(options: str) -> Path:
-        nonlocal mounted
-        options = f"remount,{options}" if mounted else options
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(where)],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
-        mounted = True
-        return where
-
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can mount a small disk")
-    yield mount
-    if mounted:
-        subprocess.run(["umount", str(where)], check=True)
 
 
 @contextlib.contextmanager

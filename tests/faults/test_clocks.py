@@ -9,7 +9,8 @@ import pytest
 LIBRARY = next(Path("/usr/lib").rglob("libfaketime.so.1"), None)
 YEARS = 365 * 86400
 needs_faketime = pytest.mark.skipif(
-    LIBRARY is None, reason="libfaketime is not installed: apt-get install faketime"
+    LIBRARY is None and os.environ.get("CI") != "true",
+    reason="libfaketime is not installed: apt-get install faketime",
 )
 
 
@@ -20,6 +21,7 @@ def whole(bench):
 
 def faked(folder: Path, date: str) -> dict[str, str]:
     """Return the environment in which it is another date, which the file `now` can change at any moment."""
+    assert LIBRARY is not None, "builds are tried under other clocks, and CI must: apt-get install faketime"
     (folder / "now").write_text(f"{date}\n")
     return {
         "LD_PRELOAD": str(LIBRARY),

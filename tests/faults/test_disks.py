@@ -1,39 +1,13 @@
 """Disks that are full, out of inodes or read-only. What one process meets is in tests/cli/test_broken_store.py."""
 
 import contextlib
-import os
 import resource
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 READERS = (["show", "small"], ["card", "small"], ["verify"], ["verify", "small/pair"])
-
-
-@pytest.fixture
-def disk(tmp_path) -> Iterator[Callable[[str], Path]]:
-    """Mount a small disk in memory, or change its options."""
-    where, mounted = tmp_path / "disk", False
-    where.mkdir()
-
-    def mount(options: str) -> Path:
-        nonlocal mounted
-        options = f"remount,{options}" if mounted else options
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(where)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
-        mounted = True
-        return where
-
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can mount a small disk")
-    yield mount
-    if mounted:
-        subprocess.run(["umount", str(where)], check=True)
 
 
 @pytest.fixture
@@ -43,26 +17,26 @@ def whole(bench):
 
 @pytest.mark.parametrize("room", ["size=200k", "size=1m,nr_inodes=12", "size=1m,nr_inodes=26"])
 def test_a_disk_without_room_or_inodes_is_one_clear_error_and_the_next_build_goes_on(
-    bench, disk, whole, room
+    bench, tmpfs, whole, room
 ):
-    disk(room)
+    tmpfs(room)
     told = bench.tells(bench.start(*bench.command(store="disk/runs")))
     assert "No space left on device" in told or "full" in told
     assert "hint" in told
     bench.check_sound("disk/runs")
-    disk("size=8m,nr_inodes=1000")
+    tmpfs("size=8m,nr_inodes=1000")
     bench.check_whole(whole, store="disk/runs")
     assert bench.asked_twice() == []
 
 
-def test_a_disk_that_fills_up_under_workers_is_one_clear_error_and_the_next_build_goes_on(bench, disk):
+def test_a_disk_that_fills_up_under_workers_is_one_clear_error_and_the_next_build_goes_on(bench, tmpfs):
     whole = bench.unbroken("many")
-    disk("size=3m")
+    tmpfs("size=3m")
     told = bench.tells(bench.start(*bench.command("many", "-j", "2", store="disk/runs")))
     assert "No space left on device" in told
     assert list((bench.folder / "disk").rglob("objects/**/.tmp-*")) == [], "nothing half-written takes room"
     bench.check_sound("disk/runs")
-    disk("size=64m")
+    tmpfs("size=64m")
     bench.check_whole(whole, "many", store="disk/runs")
 
 
@@ -80,11 +54,11 @@ def test_a_quota_is_one_clear_error_and_the_next_build_goes_on(bench, whole, siz
     assert bench.asked_twice() == []
 
 
-def test_a_read_only_store_is_checked_and_read_and_nothing_is_written_to_it(bench, disk, whole):
-    disk("size=8m")
+def test_a_read_only_store_is_checked_and_read_and_nothing_is_written_to_it(bench, tmpfs, whole):
+    tmpfs("size=8m")
     shutil.copytree("whole", "disk/runs")
     before = sorted(path.name for path in Path("disk").rglob("*"))
-    disk("ro")
+    tmpfs("ro")
     for arguments in READERS:
         code, out, err = bench.cli(*arguments, "--store", "disk/runs")
         assert code == 0, err
@@ -95,12 +69,12 @@ def test_a_read_only_store_is_checked_and_read_and_nothing_is_written_to_it(benc
     assert "Read-only file system" in told
 
 
-def test_a_read_only_store_of_a_killed_build_is_checked(bench, disk, whole):
+def test_a_read_only_store_of_a_killed_build_is_checked(bench, tmpfs, whole):
     """Its memo has a log that SQLite would want an index for, beside it."""
-    disk("size=8m")
+    tmpfs("size=8m")
     child = bench.hooked(*bench.command(store="disk/runs"), store="disk/runs", at=200)
     assert bench.ends(child)[0] == -9
     with contextlib.suppress(FileNotFoundError):
         Path("disk/runs/memo.sqlite-shm").unlink()
-    disk("ro")
+    tmpfs("ro")
     assert bench.verify("--store", "disk/runs") == (0, [])
