@@ -8,7 +8,7 @@ synthetic, the same every time, and written piece by piece (`scale_data.py`). Ea
 at from outside four times a second: CPU seconds of it and its workers, the most anonymous memory of all of them
 together, the resident memory (which counts mapped files that the kernel would take back), and the disk of the store.
 `--limit` gives the build with its workers so much memory and no more, by the kernel (`scale_limit.py`): one that needs
-more fails. Threads of libraries are held at one a process, so that one worker is one core and two are two.
+more fails. One worker is given one core, with all threads of its libraries, and two are given two.
 
 `--peers`: the same work with `datasets` (batched functions as its users write them, exact duplicates, since it has no
 near ones), and near-duplicates alone with datatrove where `--peer-python` has it.
@@ -28,8 +28,7 @@ from scale_data import Shape, write
 from scale_watch import Watched, peak_between, watch
 
 HERE = Path(__file__).parent
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
-ENVIRONMENT = {**dict.fromkeys(THREADS, "1"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 RECIPE = """
 name: scale
 seed: 1

@@ -6,6 +6,7 @@ Prints one line of JSON a step: when it began, and the CPU seconds that this pro
 """
 
 import json
+import os
 import resource
 import sys
 import time
@@ -20,14 +21,14 @@ def tell(step: str, rows: int = 0) -> None:
 
 
 def main() -> None:
-    """Build and export."""
+    """Build and export, on as many cores as there are workers."""
+    recipe, store, out, jobs, keep = sys.argv[1:]
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(jobs)])
     from prefkit.export import export
     from prefkit.recipe import Recipe
     from prefkit.run import build
     from prefkit.steps import Event, Settings
     from prefkit.store import Store
-
-    recipe, store, out, jobs, keep = sys.argv[1:]
 
     def progress(event: Event) -> None:
         if event.state == "start":
@@ -41,7 +42,7 @@ def main() -> None:
     tell("start")
     made = build(Recipe.load(recipe), Store(store), settings)
     tell("export")
-    export(Store(store), made.recipe.name, Path(out), "parquet")
+    export(Store(store), made.recipe.name, Path(out), "parquet", int(jobs))
     tell("end", made.last.rows.kept)
     print(json.dumps({"digest": made.last.digest, "drops": {n: m.drops for n, m in made.steps.items()}}))
 

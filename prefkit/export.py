@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import parquet
 
 from prefkit.card import render
-from prefkit.card.facts import Facts, collect, split_name
+from prefkit.card.facts import Facts, collect
 from prefkit.card.markdown import public_tree
 from prefkit.card.provenance import recipe_text
 from prefkit.errors import ContractError, DataError
 from prefkit.export_folder import fresh_folder
-from prefkit.identity import Digester
+from prefkit.export_rows import KWARGS, Shape, projected, write_rows
 from prefkit.statistics import Summary, summarise
 from prefkit.store import Store
 
@@ -29,11 +27,7 @@ __all__ = ["Exported", "Target", "export", "lost_labels"]
 
 Target = Literal["trl", "parquet", "hub-folder"]
 
-FILE_BYTES = 256 * 2**20
-"""Text and numbers in one file before compression: what the hub's viewer reads in one go."""
-GROUP_ROWS = 10_000
 _TRL = ("prompt", "chosen", "rejected", "tools", "chat_template_kwargs")
-_KWARGS = "chat_template_kwargs"
 
 
 class Exported(NamedTuple):
@@ -45,8 +39,8 @@ class Exported(NamedTuple):
     """What the copy cannot say that the dataset does."""
 
 
-def export(store: Store, ref: str, out: Path, to: Target) -> Exported:
-    """Write the rows that `run` or `run/05-pair` names to a folder; an earlier export there is replaced.
+def export(store: Store, ref: str, out: Path, to: Target, threads: int = 1) -> Exported:
+    """Write the rows that `run` or `run/05-pair` names to a folder, `threads` files at once; an earlier export is replaced.
 
     Raises: StoreError if there is no such run; ContractError if `to` cannot hold the rows; PrefkitError if `out` has
     files of its own or cannot be written.
@@ -59,10 +53,10 @@ def export(store: Store, ref: str, out: Path, to: Target) -> Exported:
         warnings = tuple(lost_labels(facts.summary)) if to == "trl" else ()
         about: dict[str, object] = {"to": to, "ref": ref}
         about |= {"digest": facts.last.digest, "rows": facts.summary.rows}
-        blank = _projected(store.get(facts.last.shards[0]).slice(0, 0), shape)
+        blank = projected(store.get(facts.last.shards[0]).slice(0, 0), shape)
         about["columns"] = [[column.name, str(column.type)] for column in blank.schema]
         with fresh_folder(out, about) as work:
-            splits = _write_rows(store, facts, work / "data", shape, blank)
+            splits = write_rows(store, facts, work / "data", shape, blank.schema, threads)
             about["splits"] = {name: split._asdict() for name, split in splits.items()}
             rows = sum(split.rows for split in splits.values())
             if rows < facts.summary.rows:
@@ -104,28 +98,17 @@ def lost_labels(found: Summary) -> Iterator[str]:
 # columns
 
 
-class _Shape(NamedTuple):
-    """The columns of the copy."""
-
-    names: tuple[str, ...]
-    left_out: tuple[str, ...]
-    kwargs: pa.DataType | None
-    """What `chat_template_kwargs` is decoded to, where it is JSON text."""
-    whole: bool = False
-    """Whether pairs of responses that had parts taken out stay behind."""
-
-
-def _shape(store: Store, facts: Facts, to: Target) -> _Shape:
+def _shape(store: Store, facts: Facts, to: Target) -> Shape:
     names = [name for name, _ in facts.last.columns]
     if to != "trl":
-        return _Shape(tuple(names), (), None)
+        return Shape(tuple(names), (), None)
     if facts.last.level != "pair":
         what = f"'{facts.run}' ends in {facts.last.level}s, and TRL wants pairs"
         raise ContractError(what, hint="add `pair` to the recipe, or export with --to parquet")
     kept = [name for name in _TRL if name in names and not _is_void(store, facts, name)]
-    kwargs = _kwargs_type(store, facts) if _KWARGS in kept else None
+    kwargs = _kwargs_type(store, facts) if KWARGS in kept else None
     left_out = tuple(name for name in names if name not in kept)
-    return _Shape(tuple(kept), left_out, kwargs, whole="degree" in names)
+    return Shape(tuple(kept), left_out, kwargs, whole="degree" in names)
 
 
 def _is_void(store: Store, facts: Facts, name: str) -> bool:
@@ -138,7 +121,7 @@ def _is_void(store: Store, facts: Facts, name: str) -> bool:
 def _kwargs_type(store: Store, facts: Facts) -> pa.DataType | None:
     found: dict[str, Mapping[str, object]] = {}
     for shard in facts.last.shards:
-        column = store.get(shard)[_KWARGS]
+        column = store.get(shard)[KWARGS]
         if not pa.types.is_string(column.type):
             return None
         found |= {text: _decoded(text, facts) for text in column.unique().to_pylist() if text is not None}
@@ -151,107 +134,15 @@ def _decoded(text: str, facts: Facts) -> Mapping[str, object]:
     except ValueError:
         value = None
     if not isinstance(value, dict) or not value:
-        what = f"'{_KWARGS}' holds {text[:80]!r}, which is no JSON object with a key"
+        what = f"'{KWARGS}' holds {text[:80]!r}, which is no JSON object with a key"
         raise DataError(what, where=facts.run, hint="mend or null the column where the data is read")
     return value
-
-
-# rows
-
-
-class _Written(NamedTuple):
-    """What became of the rows of a split."""
-
-    files: list[str]
-    rows: int
-    digest: str
-    """Of the values in the files, in their order: that of the dataset, where all its rows and columns are here."""
-
-
-def _write_rows(
-    store: Store, facts: Facts, folder: Path, shape: _Shape, blank: pa.Table
-) -> dict[str, _Written]:
-    folder.mkdir()
-    splits = {name: _Split(folder, name) for name in facts.splits()}
-    try:
-        for shard in facts.last.shards:
-            table = store.get(shard)
-            if shape.whole:
-                table = table.filter(pc.equal(table["degree"], 0))
-            for name, part in _by_split(table):
-                splits[name].write(_projected(part, shape))
-        return {name: split.close(blank) for name, split in splits.items()}
-    finally:
-        for split in splits.values():
-            split.abandon()
-
-
-def _by_split(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    if "split" not in table.column_names:
-        yield "train", table
-        return
-    for value in table["split"].unique().to_pylist():
-        mask = pc.is_null(table["split"]) if value is None else pc.equal(table["split"], value)
-        yield split_name(value), table.filter(mask)
-
-
-def _projected(table: pa.Table, shape: _Shape) -> pa.Table:
-    table = table.select(shape.names)
-    if shape.kwargs is None:
-        return table
-    codes = table[_KWARGS].combine_chunks().dictionary_encode()
-    values = pa.array([json.loads(text) for text in codes.dictionary.to_pylist()], shape.kwargs)
-    return table.set_column(table.schema.get_field_index(_KWARGS), _KWARGS, values.take(codes.indices))
-
-
-class _Split:
-    """The files of one split: opened when there are rows, closed when full, numbered at the end."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
-        self._name = name
-        self._paths: list[Path] = []
-        self._writer: parquet.ParquetWriter | None = None
-        self._bytes = self._rows = 0
-        self._digester: Digester | None = None
-
-    def write(self, table: pa.Table) -> None:
-        """Append rows."""
-        if self._writer is None:
-            self._paths.append(self._folder / f".{self._name}-{len(self._paths)}")
-            self._writer = parquet.ParquetWriter(self._paths[-1], table.schema, compression="zstd")
-        self._writer.write_table(table, row_group_size=GROUP_ROWS)
-        if self._digester is None:
-            self._digester = Digester(table.schema)
-        self._digester.update(table)
-        self._bytes += table.nbytes
-        self._rows += table.num_rows
-        if self._bytes >= FILE_BYTES:
-            self.abandon()
-
-    def close(self, blank: pa.Table) -> _Written:
-        """Finish the last file and give all their final names; a split without rows has one empty file."""
-        if self._digester is None:
-            self.write(blank)
-        self.abandon()
-        assert self._digester is not None
-        names = [f"{self._name}-{at:05d}-of-{len(self._paths):05d}.parquet" for at in range(len(self._paths))]
-        for path, name in zip(self._paths, names, strict=True):
-            path.rename(self._folder / name)
-        files = [f"{self._folder.name}/{name}" for name in names]
-        return _Written(files, self._rows, self._digester.hexdigest())
-
-    def abandon(self) -> None:
-        """Close the open file, if there is one."""
-        if self._writer is not None:
-            self._writer.close()
-        self._writer, self._bytes = None, 0
 
 
 # beside the rows
 
 
-def _readme(facts: Facts, shape: _Shape, warnings: tuple[str, ...]) -> str:
+def _readme(facts: Facts, shape: Shape, warnings: tuple[str, ...]) -> str:
     card = render(facts)
     if not shape.left_out:
         return card

@@ -20,15 +20,28 @@ from prefkit.narrow import seen
 from prefkit.stage import Stage
 from prefkit.store import Store
 
-__all__ = ["Need", "allowed", "bytes_of", "need", "refuse_above", "said", "usual_widths", "widths"]
+__all__ = [
+    "Need",
+    "allowed",
+    "bytes_of",
+    "need",
+    "refuse_above",
+    "refuse_counting",
+    "said",
+    "usual_widths",
+    "widths",
+]
 
 _SHARE = 0.8
 """Of the machine's memory: what a step may hold unless more or less is allowed."""
 _BESIDE = 256e6
 """Bytes that any step takes: shards on their way, and what allocators keep."""
+_COUNTED = 110.0
+"""Bytes a row of the numbers that statistics look at together, at most, by measurement."""
 _LOOKED_AT = 4
 _TEXT, _LIST, _WORD = 1000.0, 100.0, 40.0
 """Bytes a row that are guessed where no row is there to be looked at: conversations, other lists, words and ids."""
+_GROUPS = Path("/sys/fs/cgroup")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 
 
@@ -86,6 +99,19 @@ def refuse_above(limit: int | None, stage: Stage, step: str, shards: Sequence[Sh
     raise MemoryLimitError(what, hint=hint)
 
 
+def refuse_counting(most: int, step: str, rows: int) -> None:
+    """Raise MemoryLimitError if the statistics of so many rows would hold more than `most` bytes."""
+    size = rows * _COUNTED
+    if size <= most:
+        return
+    what = (
+        f"step '{step}' has {rows:,} rows by now, whose statistics would hold about {said(size)} of memory, and "
+        f"{said(most)} are allowed"
+    )
+    hint = f"`--memory {_rounded_up(2 * size)}` allows twice as many; or build the data in parts; what is filed is kept"
+    raise MemoryLimitError(what, hint=hint)
+
+
 def allowed(limit: int | None) -> int:
     """Return how many bytes a step may hold: the limit given, or four fifths of what the machine or its group has."""
     return int(_SHARE * _machine()) if limit is None else limit
@@ -128,12 +154,26 @@ def _machine() -> float:
 
 
 def _group_limits() -> list[float]:
+    """Return the limits of the group of processes that this one belongs to, and of the groups around it."""
+    try:
+        groups = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []
     found = []
-    for root in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            try:
-                text = (root / name).read_text(encoding="ascii").strip()
-            except OSError:
-                continue
-            found += [float(text)] if text.isdecimal() else []
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = _GROUPS / "memory" if controllers else _GROUPS
+        place = root / path.lstrip("/")
+        for folder in (folder for folder in [place, *place.parents] if folder.is_relative_to(root)):
+            found += _limit(folder / ("memory.limit_in_bytes" if controllers else "memory.max"))
     return found
+
+
+def _limit(path: Path) -> list[float]:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except OSError:  # inside a container the group's own folder stands for the root
+        return []
+    return [float(text)] if text.isdecimal() else []

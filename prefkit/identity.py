@@ -10,7 +10,7 @@ not hashed: `version` is bumped by hand and guarded by golden digests.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -134,14 +134,6 @@ class Digester:
         if stream not in self._streams:
             self._streams[stream] = blake2b(digest_size=16)
         self._streams[stream].update(data)
-
-
-def digest_all(tables: Iterable[pa.Table], schema: pa.Schema) -> str:
-    """Return the digest of the concatenation of tables, holding one at a time."""
-    digester = Digester(schema)
-    for table in tables:
-        digester.update(table)
-    return digester.hexdigest()
 
 
 def _is_text(kind: pa.DataType) -> bool:

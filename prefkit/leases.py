@@ -45,6 +45,7 @@ class Lease(NamedTuple):
 
     def check(self) -> None:
         """Raise StoreError if the lease was revoked: what this holder relies on may have been collected since."""
+        self.remote.uploads.wait()  # which may take long, and what is filed next is filed right after the look
         if self.remote.read(self.name + _REVOKED) is not None:
             what = f"this build was not heard of for {STALE_SECONDS / 60:.0f} minutes, and others went on without it"
             hint = "run it again: what was filed before is used"

@@ -108,6 +108,8 @@ class JsonLines(logging.Handler):
         """Write one event."""
         fields = fields_of(record)
         with self._writing:
+            if fields.get("arm"):
+                self._here = {}  # an arm is of a comparison, and not of the run that was built last
             self._here |= {name: fields[name] for name in ("run", "step") if name in fields}
             line = self._line(record, {**self._here, **fields})
             if self.ended:

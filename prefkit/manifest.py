@@ -101,7 +101,7 @@ class Timing(_Record):
     filing: float = 0.0
     """Seconds to digest the rows it made and write them to disk."""
     counting: float = 0.0
-    """Seconds for the step's statistics and the digest of all its shards."""
+    """Seconds that were waited for the step's statistics and the digest of all its shards."""
     peak_bytes: int = 0
     """Most memory that the process which made it held at once, since that process began: at least what this took."""
 

@@ -42,7 +42,12 @@ class Mirror:
         self.relist()
 
     def relist(self, *, keep: bool = False) -> None:
-        """Forget what is known of the storage, and `keep` what is learnt from now on: nothing is collected meanwhile."""
+        """Forget what is known of the storage, and `keep` what is learnt from now on: nothing is collected meanwhile.
+
+        As long as that holds, objects and parts are sent beside the work.
+        """
+        uploads = self._remote.uploads
+        uploads.begin() if keep else uploads.end()
         self._sizes: dict[str, int] | None = None
         self._asked, self._keep, self._listed_at = 0, keep, 0.0
 
@@ -64,7 +69,7 @@ class Mirror:
         known = self._sizes.get(name) if self._sizes is not None else None
         if known == shard.bytes or (not fresh and self.has(shard)):
             return
-        self._remote.upload(path, name)
+        self._remote.send(path, name)
         if self._sizes is not None:
             self._sizes[name] = shard.bytes
 

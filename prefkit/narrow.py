@@ -65,9 +65,12 @@ class Narrow:
         pieces, start = [], 0
         for table in self.tables:
             rows = table.num_rows
-            columns = [absent[name].slice(0, rows) if name in absent else table[name] for name in names]
-            numbers = pa.array(np.arange(start, start + rows, dtype=np.int64))
-            pieces.append(pa.table([*columns, numbers], names=[*names, ROW]))
+            # Column by column: a new table would look at the ends of all texts, and so bring them from the disk.
+            piece = table.select(names)
+            for name, column in absent.items():
+                at = piece.schema.get_field_index(name)
+                piece = piece.set_column(at, piece.schema.field(at), column.slice(0, rows))
+            pieces.append(piece.append_column(ROW, pa.array(np.arange(start, start + rows, dtype=np.int64))))
             start += rows
         return pa.concat_tables(pieces)
 

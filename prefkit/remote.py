@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from prefkit.disk import TEMPORARY, Entry
 from prefkit.errors import StoreError
 from prefkit.remote_errors import is_absent, is_busy, masked, told
+from prefkit.uploads import Uploads
 
 __all__ = ["Remote", "is_remote", "local_path"]
 
@@ -29,6 +30,9 @@ _ONE_GET = {"max_concurrency": 1}
 _WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Before each further try, after the tries of the library itself."""
 _DATES = ("LastModified", "mtime", "updated", "modified", "last_modified", "created")
+_PARTS = "parts/"
+"""Records that a build goes on without; it waits for all others."""
+_RECORDS = ("steps/", "refs/")
 _FEW = 16
 """Files asked for without a look at which are there."""
 _AT_ONCE = 1000
@@ -59,6 +63,7 @@ class Remote:
         self._address = address
         self._scheme = address.partition("://")[0]
         self._waits: Sequence[float] = _WAITS_SECONDS[:3]  # until an answer shows that the address is good
+        self.uploads = Uploads()
         try:
             from fsspec.core import url_to_fs
 
@@ -95,8 +100,24 @@ class Remote:
         return {name: data for name, data in zip(names, found, strict=True) if data is not None}
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, in place of any that is there."""
+        """Write a file, in place of any that is there.
+
+        During a build, parts are written by and by, and manifests and refs once all that was sent is there. Raises
+        StoreError, of this file or of one that was sent before.
+        """
+        if name.startswith(_PARTS):
+            self.uploads.send_after(lambda: self._write(name, data))
+            return
+        if name.startswith(_RECORDS):
+            self.uploads.wait()
+        self._write(name, data)
+
+    def _write(self, name: str, data: bytes) -> None:
         self._put(name, lambda path: self._fs.pipe_file(path, data))
+
+    def send(self, source: Path, name: str) -> None:
+        """Upload a file that stays as it is; during a build, by and by. Raises StoreError, of this one or one before."""
+        self.uploads.send(lambda: self.upload(source, name))
 
     def upload(self, source: Path, name: str) -> None:
         """Write a file from one on disk."""
@@ -109,6 +130,7 @@ class Remote:
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files, a thousand a request. One that is not there already is no error."""
+        self.uploads.wait()  # none is to come back
         paths = [self._path(name) for name in names]
         for start in range(0, len(paths), _AT_ONCE):
             some = paths[start : start + _AT_ONCE]

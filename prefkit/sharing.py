@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from prefkit.engines.answers import NOTES, Memo
+from prefkit.engines.checked import answer_of
 from prefkit.errors import StoreError
 from prefkit.remote import Remote
 
@@ -105,9 +106,9 @@ def _add(db: sqlite3.Connection, path: Path) -> None:
     with suppress(pa.ArrowException, ValueError, KeyError):
         for keys, answers in _batches(path):
             # A loop over answers: SQLite takes them one by one.
-            db.executemany(
-                statement, ((key, answer, last) for key, answer in zip(keys, answers, strict=True))
-            )
+            rows = zip(keys, answers, strict=True)
+            sound = ((key, kept, last) for key, kept in rows if answer_of(key, kept) is not None)
+            db.executemany(statement, sound)
     db.execute("DELETE FROM unsent WHERE n > ?", (last,))
 
 

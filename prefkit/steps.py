@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
 from prefkit import sources
+from prefkit.counting import Counted, Counting, counting
 from prefkit.engines import Engines, Spend
 from prefkit.engines.placement import Placement
 from prefkit.errors import EngineError
@@ -17,7 +18,7 @@ from prefkit.executors.calls import Calls
 from prefkit.executors.local import Local, Workers
 from prefkit.executors.work import Executor, Work
 from prefkit.holding import refuse_above
-from prefkit.identity import canonical, digest_all
+from prefkit.identity import canonical
 from prefkit.keys import faked, models_in, stage_key
 from prefkit.manifest import Made, Manifest, Part, Rows, Shard, add_used
 from prefkit.parts import Task, made_now
@@ -25,7 +26,6 @@ from prefkit.recipe import Recipe
 from prefkit.shards import SHARD_ROWS
 from prefkit.stage import Stage, level_of
 from prefkit.standing import take_back
-from prefkit.statistics import summarise_shards
 from prefkit.store import Store
 from prefkit.timing import Stopwatch, added
 
@@ -102,12 +102,12 @@ def make_source(step: Step) -> Manifest:
     with store.workspace() as work:
         try:
             tables = sources.passed_through(_batches(step, work, read), schema, rows, read.notes)
-            _file(step, watch, tables, read)
+            counted = _file(step, watch, tables, read)
         except sources.ScatteredError:
             take_back(store, read.shards)  # few where many prompts come back: the first of them does so early
             read = _Read([], [], Counter())
             tables = sources.gather(_batches(step, work, read), schema, work, rows, read.notes)
-            _file(step, watch, tables, read)
+            counted = _file(step, watch, tables, read)
     shards, bad, notes = read
     aside = [store.put(pa.concat_tables(bad))] if bad else []
     kept, dropped = _rows(shards), _rows(aside)
@@ -120,7 +120,7 @@ def make_source(step: Step) -> Manifest:
         Rows(read=kept + dropped, kept=kept, dropped=dropped),
         notes,
         made_now(watch, Engines(), {}, "prefkit"),
-        watch,
+        counted,
     )
     config = {"data": [sources.portable(source) for source in recipe.data]}
     tell(Event(step.name, "done", kept, kept + dropped))
@@ -135,33 +135,45 @@ class _Read(NamedTuple):
     notes: Counter[str]
 
 
-def _file(step: Step, watch: Stopwatch, tables: Iterator[pa.Table], read: _Read) -> None:
-    """File all rows as shards."""
+def _file(step: Step, watch: Stopwatch, tables: Iterator[pa.Table], read: _Read) -> Counted:
+    """File all rows as shards, and count them."""
     count = 0
-    for table in tables:
+    with _counting(step) as counts:
+        for table in tables:
+            watch.lap("reading")
+            read.shards.append(step.store.put(table))
+            watch.lap("filing")
+            counts.add(read.shards[-1])
+            watch.lap("counting")
+            count += table.num_rows
+            step.settings.progress(Event(step.name, "part", count, 0))
         watch.lap("reading")
-        read.shards.append(step.store.put(table))
-        watch.lap("filing")
-        count += table.num_rows
-        step.settings.progress(Event(step.name, "part", count, 0))
+        counted = counts.result()
+    watch.lap("counting")
+    return counted
 
 
 def make_stage(step: Step, stage: Stage, before: Manifest) -> Manifest:
     """Make what a stage makes of the step before, part by part, using the parts that stand."""
     tell, watch = step.settings.progress, Stopwatch()
     tell(Event(step.name, "start", 0, before.rows.kept))
-    parts = _parts(step, stage, before)
+    with _counting(step) as counts:
+        parts = _parts(step, stage, before, counts)
+        pa.default_memory_pool().release_unused()  # what making the rows took is not needed to count them
+        counted = counts.result()
     notes: Counter[str] = Counter()
     for part in parts:
         notes.update(part.notes)
+    made = _sum_made(parts)
+    timing = added([made.timing, counts.timing], watch.seconds)
     done = _Done(
         tuple(shard for part in parts for shard in part.outputs),
         tuple(part.dropped for part in parts if part.dropped),
         tuple(part.failed for part in parts if part.failed),
         Rows(**{name: sum(getattr(part.rows, name) for part in parts) for name in Rows.model_fields}),
         notes,
-        _sum_made(parts),
-        watch,
+        made.model_copy(update={"timing": timing}),
+        counted,
     )
     tell(Event(step.name, "done", done.rows.kept, before.rows.kept))
     what = {"stage": stage.name, "version": stage.version, "kind": stage.scope(), "config": canonical(stage)}
@@ -176,55 +188,29 @@ class _Done(NamedTuple):
     rows: Rows
     notes: Mapping[str, int]
     made: Made
-    watch: Stopwatch
-    """Started with the step."""
+    counted: Counted
 
 
 def _manifest(step: Step, done: _Done, what: Mapping[str, object]) -> Manifest:
-    counting = Stopwatch()
-    pa.default_memory_pool().release_unused()  # what making the rows took is not needed to count them
-    first = step.store.get(done.shards[0])
-    whole, statistics = _counted(step, done.shards, first.schema)
+    schema = step.store.get(done.shards[0]).schema
     fields = {
         "seed": None,
         "input": None,
         **what,
         "key": step.key,
-        "level": level_of(first.schema),
-        "digest": whole,
-        "columns": tuple((column.name, str(column.type)) for column in first.schema),
+        "level": level_of(schema),
+        "digest": done.counted.digest,
+        "columns": tuple((column.name, str(column.type)) for column in schema),
         "shards": done.shards,
         "dropped": done.dropped,
         "failed": done.failed,
         "rows": done.rows,
         "drops": _sorted({n.removeprefix(_DROP): c for n, c in done.notes.items() if n.startswith(_DROP)}),
         "notes": _sorted({n: c for n, c in done.notes.items() if not n.startswith(_DROP)}),
-        "statistics": statistics,
+        "statistics": done.counted.statistics,
+        "made": done.made,
     }
-    counting.lap("counting")
-    timing = added([done.made.timing, counting.timing()], done.watch.seconds)
-    fields["made"] = done.made.model_copy(update={"timing": timing})
     return Manifest.model_validate(fields)
-
-
-class _Counted(NamedTuple):
-    digest: str
-    statistics: dict[str, Any]
-
-
-def _counted(step: Step, shards: Sequence[Shard], schema: pa.Schema) -> _Counted:
-    """Return the digest of all shards and their statistics: at once, where the step may use several cores."""
-    get = step.store.get
-
-    def whole() -> str:
-        return shards[0].digest if len(shards) == 1 else digest_all(map(get, shards), schema)
-
-    if _cores(step.settings) == 1:
-        return _Counted(whole(), summarise_shards(shards, get))
-    with ThreadPoolExecutor(1) as beside:
-        digested = beside.submit(whole)
-        statistics = summarise_shards(shards, get)
-        return _Counted(digested.result(), statistics)
 
 
 _DROP = "dropped/"
@@ -259,8 +245,8 @@ def _cores(settings: Settings) -> int:
     return settings.jobs if settings.executor is None else settings.executor.jobs
 
 
-def _parts(step: Step, stage: Stage, before: Manifest) -> list[Part]:
-    """Return the part of every task in order, made or found."""
+def _parts(step: Step, stage: Stage, before: Manifest, counts: Counting) -> list[Part]:
+    """Return the part of every task in order, made or found, and have their rows counted."""
     groups = [before.shards] if stage.scope() == "global" else [(shard,) for shard in before.shards]
     fakes = faked(step.recipe.models, step.settings.placement.engines)
     seed, folder = step.recipe.seed, step.recipe.folder
@@ -275,14 +261,29 @@ def _parts(step: Step, stage: Stage, before: Manifest) -> list[Part]:
     executor = step.settings.executor or Local(step.settings.jobs)
     read, failed = _sum(found, "read"), _sum(found, "failed")
     made = round(before.rows.kept * (stage.cost().rows or 1))  # what fails is a sample, not its prompt
+    ready = _counted(counts, tasks, found, 0)
     for part in executor.make(_work(step, stage), missing):
         if part.key not in found:  # two shards may be the same
             read, failed = read + part.rows.read, failed + part.rows.failed
         found[part.key] = part
+        ready = _counted(counts, tasks, found, ready)
         part_done(step.name, part, len(found), len(tasks))
         step.settings.progress(Event(step.name, "part", read, before.rows.kept))
         _check_failures(step, failed, made, part)
     return [found[task.key] for task in tasks]
+
+
+def _counting(step: Step) -> AbstractContextManager[Counting]:
+    return counting(step.store, step.name, _cores(step.settings), step.settings.memory)
+
+
+def _counted(counts: Counting, tasks: Sequence[Task], found: Mapping[str, Part], ready: int) -> int:
+    """Have the rows of the next parts counted, from `ready` up to the first that is not there; return which that is."""
+    while ready < len(tasks) and (part := found.get(tasks[ready].key)) is not None:
+        for shard in part.outputs:
+            counts.add(shard)
+        ready += 1
+    return ready
 
 
 def _digests(shards: Sequence[Shard]) -> list[str]:

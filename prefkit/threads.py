@@ -4,6 +4,8 @@ Arrow, polars, numpy and the hashes let go of Python's lock while they work, so 
 threads of one process; nothing has to be sent anywhere.
 """
 
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,10 +13,15 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TypeVar
 
-__all__ = ["every", "in_threads"]
+__all__ = ["cores", "every", "in_threads"]
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+
+def cores() -> int:
+    """Return how many processors this process may use: all, or those it was bound to."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def in_threads(function: Callable[[A], R], items: Iterable[A], threads: int) -> Iterator[R]:

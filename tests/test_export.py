@@ -9,14 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from prefkit import export as exporting
+from prefkit import export_rows
 from prefkit.columns import MESSAGES
 from prefkit.errors import ContractError, DataError, PrefkitError, StoreError
-from prefkit.export import export
+from prefkit.export import Target, export
+from prefkit.export_folder import MARKER
+from prefkit.identity import digest
 from prefkit.manifest import Made, Manifest, Rows
 from prefkit.stage import level_of
 from prefkit.statistics import summarise
 from prefkit.store import Store
+from prefkit.verify.exported import verify_export
 
 
 def turns(role: str, texts: list[str]) -> pa.Array:
@@ -48,7 +51,7 @@ def file_run(store: Store, table: pa.Table, shards: int = 1, place: str = "rows.
         config={"data": [{"file": place}]},
         seed=None,
         input=None,
-        digest="0" * 32,
+        digest=digest(table),
         columns=tuple((column.name, str(column.type)) for column in table.schema),
         shards=pieces,
         rows=Rows(read=len(table), kept=len(table)),
@@ -95,8 +98,10 @@ def test_load_dataset_opens_every_kind_with_equal_rows(
 _TEST = {"question 0", "question 4", "question 8"}
 
 
-def test_files_of_a_split_are_numbered_as_the_hub_wants(store: Store, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(exporting, "FILE_BYTES", 400)
+def test_files_of_a_split_are_numbered_as_the_hub_wants(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_rows, "FILE_BYTES", 400)
     file_run(store, pairs_of(30), shards=5)
     export(store, "tiny", tmp_path / "out", "parquet")
     found = [name for name in files(tmp_path / "out") if name.startswith("data/")]
@@ -293,3 +298,31 @@ def test_trl_does_not_get_pairs_whose_responses_had_parts_taken_out(store: Store
     (rows,) = (pq.read_table(path) for path in (tmp_path / "out" / "data").glob("*.parquet"))
     assert [row["chosen"][0]["content"] for row in rows.to_pylist()] == ["good 0", "good 3"]
     assert export(store, "tiny", tmp_path / "all", "parquet").rows == 4
+
+
+@pytest.mark.parametrize("to", ["parquet", "trl"])
+def test_how_many_files_are_written_at_once_changes_none_of_them(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Target
+) -> None:
+    monkeypatch.setattr(export_rows, "FILE_BYTES", 400)
+    splits = ["train", None, "test", "odd name", "train"]
+    file_run(store, pairs_of(30, split=[splits[at % 5] for at in range(30)]), shards=6)
+    one, many = tmp_path / "one", tmp_path / "many"
+    export(store, "tiny", one, to)
+    export(store, "tiny", many, to, threads=4)
+    written = [name for name in files(one) if name.startswith("data/")]
+    assert len(written) > 6
+    assert {name.split("-")[0] for name in written} == {"data/train", "data/test", "data/odd_name"}
+    assert files(many) == files(one)
+    for name in files(one):
+        assert (many / name).read_bytes() == (one / name).read_bytes(), name
+    assert not verify_export(many).faults
+
+
+def test_the_digest_of_an_export_of_everything_is_that_of_the_dataset(store: Store, tmp_path: Path) -> None:
+    table = pairs_of(30)
+    file_run(store, table, shards=5)
+    out = export(store, "tiny", tmp_path / "out", "parquet").path
+    about = json.loads((out / MARKER).read_text())
+    found = digest(pq.read_table(out / "data").cast(table.schema))
+    assert about["splits"]["train"]["digest"] == about["digest"] == found

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from prefkit import holding
 from prefkit.cli import run
 from prefkit.columns import MESSAGES
 from prefkit.errors import MemoryLimitError, PrefkitError
@@ -242,3 +243,16 @@ def test_memory_does_not_follow_the_text(tmp_path):
     assert len(grown) == len(stages)
     for one in grown:
         assert one["RssAnon"] * 1024 < text / 2, grown
+
+
+@pytest.mark.skipif(not Path("/proc/self/cgroup").exists(), reason="control groups are Linux's")
+def test_a_limit_of_the_group_of_processes_counts(tmp_path, monkeypatch):
+    for folder, name in (("", "memory.max"), ("memory", "memory.limit_in_bytes")):  # of either version
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_text("50000000\n")
+    monkeypatch.setattr(holding, "_GROUPS", tmp_path)
+    assert allowed(None) == 40_000_000
+    assert allowed(7) == 7
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{1 << 63}\n")
+    assert allowed(None) > 100_000_000

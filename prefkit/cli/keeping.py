@@ -38,6 +38,7 @@ PageFile = Annotated[
 ]
 Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="A folder to make.", show_default=False)]
 To = Annotated[Format, typer.Option("--to", help="What to write.")]
+AtOnce = Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Files written at once.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Delete them.")]
 
 
@@ -106,7 +107,13 @@ def report(step: StepName, out: PageFile = "", store: StoreFolder = "runs") -> N
     say(f"{path.stat().st_size / 1e6:.1f} MB; open it in a browser, it asks for nothing")
 
 
-def export(step: StepName, folder: Folder, to: To = Format.hub_folder, store: StoreFolder = "runs") -> None:
+def export(
+    step: StepName,
+    folder: Folder,
+    to: To = Format.hub_folder,
+    store: StoreFolder = "runs",
+    jobs: AtOnce = 2,
+) -> None:
     """Write a step as files that other tools open, with its card.
 
     prefkit export quickstart my-dataset
@@ -119,7 +126,7 @@ def export(step: StepName, folder: Folder, to: To = Format.hub_folder, store: St
     from prefkit.show import thousands
     from prefkit.store import Store
 
-    done = export_step(Store(store), step, Path(folder), to.value)
+    done = export_step(Store(store), step, Path(folder), to.value, jobs)
     for warning in done.warnings:
         say(f"warning: {warning}")
     print(done.path)

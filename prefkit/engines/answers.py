@@ -6,6 +6,8 @@ may write it at once as far as that file system's locks hold across machines; on
 others ask that one.
 """
 
+import errno
+import os
 import sqlite3
 import time
 import weakref
@@ -13,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from prefkit.engines.checked import answer_of, with_checksum
 from prefkit.errors import StoreError
 from prefkit.mounts import is_shared
 
@@ -41,6 +44,7 @@ NOTES = (
 _OWN = {_PLAIN, *NOTES, ("table", "sqlite_sequence", "CREATE TABLE sqlite_sequence(name,seq)")}
 _KEEP = "INSERT OR IGNORE INTO answers VALUES (?, ?)"
 _REPLACE = "INSERT OR REPLACE INTO answers VALUES (?, ?)"
+_WORKING_FILES, _WORKING_BYTES = 3, 1 << 16
 _AT_ONCE = 500
 """Keys looked up in one statement; SQLite takes at most 999 by default in old versions."""
 
@@ -75,7 +79,7 @@ class Keeps(Protocol):
 
 
 class Memo:
-    """Answers by key, in one SQLite file."""
+    """Answers by key, in one SQLite file, each with a checksum behind it (`prefkit.engines.checked`)."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open or make the file. Raises StoreError if it cannot be used.
@@ -100,7 +104,10 @@ class Memo:
             )
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return the remembered answers of those keys that have one, as JSON."""
+        """Return the remembered answers of those keys that have one, as JSON.
+
+        One that is not as it was written is as good as none: it is asked for again.
+        """
         found: dict[bytes, bytes] = {}
         try:
             for start in range(0, len(keys), _AT_ONCE):
@@ -110,7 +117,9 @@ class Memo:
                 found.update(self._db.execute(statement, some).fetchall())
         except sqlite3.Error as error:
             raise self._error("read", error) from error
-        return found
+        answers = ((key, kept, answer_of(key, kept)) for key, kept in found.items())
+        # NULL is no answer that rotted: whoever reads answers refuses it.
+        return {key: answer for key, kept, answer in answers if answer is not None or kept is None}
 
     def claim(self, keys: Sequence[bytes]) -> Claim:
         """Return the remembered answers, and all other keys as the caller's to ask: no others are known here."""
@@ -122,17 +131,31 @@ class Memo:
 
     def remember(self, key: bytes, answer: bytes, *, instead: bool = False) -> bool:
         """Keep an answer; return False if another one is already kept and `instead` does not replace it."""
-        statement = _REPLACE if instead else _KEEP
+        row = key, with_checksum(key, answer)
         try:
-            done = self._db.execute(statement, (key, answer))
+            done = self._db.execute(_REPLACE if instead else _KEEP, row)
+            if not done.rowcount and not self.find([key]):
+                done = self._db.execute(_REPLACE, row)  # what was kept is not as it was written
         except sqlite3.Error as error:
             raise self._error("written", error) from error
         return done.rowcount > 0
 
     def _error(self, verb: str, error: Exception) -> StoreError:
         hint = "make room on the disk, or move the file away: its answers are then asked for again"
-        what = f"the memo of engine answers cannot be {verb}: {error}"
+        full = f" ({os.strerror(errno.ENOSPC)})" if _is_full(self._path.parent) else ""  # SQLite does not say
+        what = f"the memo of engine answers cannot be {verb}: {error}{full}"
         return StoreError(what, where=str(self._path), hint=hint)
+
+
+def _is_full(folder: Path) -> bool:
+    """Say whether a disk has no room for the files that SQLite works with: a log, and an index of it."""
+    try:
+        left = os.statvfs(folder)
+    except OSError:
+        return False
+    return (
+        left.f_bavail * left.f_frsize < _WORKING_BYTES or 0 <= left.f_favail < _WORKING_FILES <= left.f_files
+    )
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:

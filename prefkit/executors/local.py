@@ -20,6 +20,7 @@ from prefkit.executors.work import Work, asks_models, engines_of
 from prefkit.manifest import Part
 from prefkit.parts import STAGES, Task, make_part
 from prefkit.store import Stamp, Store
+from prefkit.threads import cores
 
 __all__ = ["Local", "Workers", "kept_workers", "undisturbed"]
 
@@ -138,8 +139,8 @@ def _killed(work: Work, tasks: Sequence[Task]) -> PrefkitError:
 
 def _workers(count: int) -> ProcessPoolExecutor:
     """Open worker processes, each with its share of the cores, which end with this one."""
-    cores = max((os.cpu_count() or 1) // count, 1)
-    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=(cores,))
+    share = max(cores() // count, 1)
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=(share,))
 
 
 @contextmanager
@@ -174,10 +175,10 @@ def _delayed() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _begin(cores: int) -> None:
+def _begin(share: int) -> None:
     """Set a worker up: its libraries use its share of the cores, and it ends with its parent."""
-    os.environ.setdefault("POLARS_MAX_THREADS", str(cores))  # read when polars first works, which is later
-    pa.set_cpu_count(cores)
+    os.environ.setdefault("POLARS_MAX_THREADS", str(share))  # read when polars first works, which is later
+    pa.set_cpu_count(share)
     _end_with_parent()
 
 
@@ -202,8 +203,7 @@ def _work(
     try:
         part = make_part(stage, task, store, Engines(), seed, shard_rows)
     except MemoryError:
-        os._exit(
-            1
-        )  # telling takes memory too; that this worker is gone says enough, and fewer may do with what there is
+        # Telling takes memory too; that this worker is gone says enough, and fewer may do with what there is.
+        os._exit(1)
     aside = [shard for shard in (part.dropped, part.failed) if shard is not None]
     return part, store.checked([*part.outputs, *aside])

@@ -22,6 +22,7 @@ from prefkit.executors.travel import (
     write_part,
 )
 from prefkit.parts import make_part
+from prefkit.threads import cores
 
 __all__ = ["MOST_TIMES", "Maker", "get_ready", "make_remotely"]
 
@@ -90,7 +91,7 @@ class Maker:
 
 def _opened(text: str) -> Order:
     # Read when polars first works: as many workers share this machine as it has processors.
-    os.environ.setdefault("POLARS_MAX_THREADS", str(min(os.cpu_count() or 1, _MOST_THREADS)))
+    os.environ.setdefault("POLARS_MAX_THREADS", str(min(cores(), _MOST_THREADS)))
     order = read_order(text)
     if order.sign and not Path(order.sign).is_dir():
         what = "a worker does not see the store of this build"

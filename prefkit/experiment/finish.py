@@ -51,7 +51,8 @@ def finish(ready: Ready, seeds: Sequence[int], looks: Looks, rules: Rules) -> Co
     facts = [_facts(ready, arm, seeds) for arm in ready.arms]
     arms, versus = analyse(frame, facts, seeds, rules)
     told = ready.told
-    plan = Plan.model_validate_json((ready.out / "plan.json").read_bytes())
+    with table.reading(ready.out / "plan.json"):
+        plan = Plan.model_validate_json((ready.out / "plan.json").read_bytes())
     report = Comparison(
         name=ready.out.name,
         id=ready.out.name.rpartition("-")[2],
@@ -93,7 +94,8 @@ def _facts(ready: Ready, arm: Arm, seeds: Sequence[int]) -> Facts:
 
 
 def _run(folder: Path, seed: int) -> Run:
-    report = Report.model_validate_json((folder / "report.json").read_bytes())
+    with table.reading(folder / "report.json"):
+        report = Report.model_validate_json((folder / "report.json").read_bytes())
     metrics = lines(folder / "metrics.jsonl")
     made = RunReport(
         seed=seed,
@@ -107,7 +109,8 @@ def _run(folder: Path, seed: int) -> Run:
         warnings=report.warnings,
     )
     told = [_stretches(metrics, name) for name in ("entropy", "top10_mass", "chosen_logp_per_token")]
-    changed = np.unpackbits(np.load(folder / "changed.npy", allow_pickle=False)).astype(bool)
+    with table.reading(folder / "changed.npy"):
+        changed = np.unpackbits(np.load(folder / "changed.npy", allow_pickle=False)).astype(bool)
     return Run(made, changed, *told)
 
 

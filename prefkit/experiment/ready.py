@@ -51,8 +51,8 @@ def write_answers(drawn: pa.Table, arm: str, seed: int, path: Path) -> None:
 
 
 def read_answers(path: Path) -> pa.Table:
-    """Read the answers of one run."""
-    with pa.memory_map(str(path)) as file:
+    """Read the answers of one run. Raises DataError."""
+    with table.reading(path), pa.memory_map(str(path)) as file:
         return ipc.open_file(file).read_all()
 
 

@@ -3,13 +3,18 @@
 Arm "" holds what belongs to no arm: log-probs of the reference, lengths of held-out pairs, and answers of the untrained model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
-__all__ = ["COLUMNS", "Grid", "grid", "last_steps", "pair_grid", "read", "rows", "write"]
+from prefkit.errors import DataError
+from prefkit.objects import short
+
+__all__ = ["COLUMNS", "Grid", "grid", "last_steps", "pair_grid", "read", "reading", "rows", "write"]
 
 COLUMNS: dict[str, pl.DataType] = {
     "arm": pl.String(),
@@ -46,8 +51,21 @@ def write(frame: pl.DataFrame, path: Path) -> None:
 
 
 def read(path: Path) -> pl.DataFrame:
-    """Read what `write` wrote."""
-    return pl.read_ipc(path)
+    """Read what `write` wrote. Raises DataError."""
+    with reading(path):
+        return pl.read_ipc(path)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Read a file that a comparison kept. Raises DataError where it is not as it was written."""
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        what = f"a file of this comparison cannot be read: {short(error)}"
+        raise DataError(
+            what, where=str(path), hint="`prefkit verify` says what to remove; the rest is kept"
+        ) from error
 
 
 def last_steps(frame: pl.DataFrame) -> pl.DataFrame:

@@ -85,13 +85,29 @@ def joined(labels: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarra
 
 
 def _shared(keys: np.ndarray) -> _Band:
+    some = _colliding(keys)
+    keys = keys[some]
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
     sizes = np.diff(np.append(starts, len(ordered)))
     after = np.repeat(starts + sizes, sizes) - 1 - np.arange(len(ordered))
     several = np.repeat(sizes > 1, sizes)
-    return _Band(order[several], after[several])
+    return _Band(some[order[several]], after[several])
+
+
+def _colliding(keys: np.ndarray) -> np.ndarray:
+    """Return the texts that may share their key: int64, ascending. Most share none, and need not be sorted.
+
+    One slot for every value of the low bits, at least two a text; whoever is alone in a slot has a key of its own.
+    """
+    texts = np.arange(len(keys), dtype=np.uint32 if len(keys) < 1 << 32 else np.uint64)
+    slots = (keys & np.uint64((2 << len(keys).bit_length()) - 1)).astype(np.int64)
+    last = np.empty(2 << len(keys).bit_length(), texts.dtype)
+    last[slots] = texts
+    several = np.zeros(len(last), np.bool_)
+    several[slots[last[slots] != texts]] = True
+    return np.flatnonzero(several[slots])
 
 
 def _at(band: _Band, distances: range) -> Iterator[np.ndarray]:

@@ -30,6 +30,8 @@ __all__ = [
 _MOST_HASHES = 128
 _WANTED = 0.99
 _MISSED = 0.001
+_ORDERS = 8
+"""Orders that are taken at once: 32 bytes a run of words."""
 _COMPARED = 1 << 14
 """Pairs that are compared at once: 4 MB."""
 
@@ -83,13 +85,21 @@ def sketched(grams: Grams, banding: Banding) -> Sketch:
         return Sketch(keys, bits)
     starts = grams.bounds[filled]
     hashes = (grams.hashes >> np.uint64(32)).astype(np.uint32)
-    ordered = np.empty_like(hashes)
-    for place, factor in enumerate(multipliers(bits.shape[1])):
-        np.multiply(hashes, factor, out=ordered)
-        first = np.minimum.reduceat(ordered, starts)
-        band = place // banding.rows
-        keys[filled, band] = mix(keys[filled, band] + np.uint64(band) + first)
-        bits[filled, place] = first
+    factors = multipliers(bits.shape[1])
+    ordered = np.empty((_ORDERS, len(hashes)), np.uint32)
+    lowest = np.empty((bits.shape[1], len(filled)), np.uint32)
+    for start in range(
+        0, len(factors), _ORDERS
+    ):  # a few at once: each call hands Python's lock to other threads
+        some = factors[start : start + _ORDERS, None]
+        np.multiply(hashes, some, out=ordered[: len(some)])
+        np.minimum.reduceat(ordered[: len(some)], starts, axis=1, out=lowest[start : start + len(some)])
+    bits[filled] = lowest.T
+    bands = lowest.reshape(banding.bands, banding.rows, -1)
+    key = np.zeros((banding.bands, len(filled)), np.uint64)
+    for place in range(banding.rows):
+        key = mix(key + np.arange(banding.bands, dtype=np.uint64)[:, None] + bands[:, place])
+    keys[filled] = key.T
     return Sketch(keys, bits)
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar, final
 
 from prefkit.errors import PrefkitError
 from prefkit.sandbox.confine import Limits
+from prefkit.threads import cores
 
 __all__ = ["Answer", "Ask", "Cell", "Limits", "in_parallel"]
 
@@ -79,7 +80,7 @@ def in_parallel(cell: Cell, work: Callable[[Ask, J], R], jobs: Sequence[J], *, p
 
     Raises: PrefkitError if the cell's library is missing, or if it must be guarded and cannot be.
     """
-    jails = max(1, min(len(os.sched_getaffinity(0)) if sys.platform == "linux" else 2, len(jobs) // per_jail))
+    jails = max(1, min(cores(), len(jobs) // per_jail))
     results: list[Any] = [None] * len(jobs)
 
     def share(first: int) -> bool:

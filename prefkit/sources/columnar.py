@@ -17,36 +17,89 @@ import pyarrow.parquet as pq
 from pyarrow import ipc
 
 from prefkit.errors import DataError
+from prefkit.sources.bodies import Body, bodies
 from prefkit.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, BadRow, Chunk, cut
 from prefkit.sources.files import DataFile, opened, reading
+from prefkit.sources.pages import Plan, planned
+from prefkit.sources.unfolding import Allowance, items, most_rows, slices
 
 __all__ = ["arrow", "csv", "known_rows", "parquet", "tables"]
 
 _MOST_COLUMNS = 10_000
 """Each costs some 0.4 ms of every batch."""
-_ROWS_A_BYTE = 64
-_FREELY = 100_000
-"""Rows that any file may claim."""
+_AHEAD = 1 << 16
+"""Rows whose pages are looked at before they are read."""
 
 
 def parquet(file: DataFile, rows: int = CHUNK_ROWS, columns: Sequence[str] | None = None) -> Iterator[Chunk]:
     """Yield the rows of a Parquet file; `columns` are the only ones needed."""
     with reading(file):
-        # A buffered read holds one page a column; a mapping or a pre-buffer would hold the whole row group.
-        data = pq.ParquetFile(file.path, pre_buffer=False, buffer_size=1 << 20)
-        names = _checked(data.schema_arrow.names, file)
-        _believe(int(data.metadata.num_rows), file)
+        meta = pq.read_metadata(file.path)
+        schema = pq.ParquetFile(file.path, metadata=meta).schema_arrow
+        names = _checked(schema.names, file)
+        _believe(int(meta.num_rows), file)
         wanted = None if columns is None else [name for name in names if name in set(columns)]
-        batches = data.iter_batches(batch_size=rows, columns=wanted, use_threads=False)
-        yield from tables(pa.Table.from_batches([batch]) for batch in batches)
+        for chunk in tables(_planned(file, meta, wanted, rows), file, int(meta.num_rows)):
+            assert isinstance(chunk.data, pa.Table)
+            yield chunk._replace(data=_in_full(chunk.data, schema))
+
+
+def _in_full(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a slice with texts in full that were read as entries of a dictionary."""
+    wanted = pa.schema([schema.field(name) for name in table.column_names], schema.metadata)
+    if table.schema.equals(wanted):
+        return table
+    # Of a slice of lists, a cast copies all that lies below the whole; so its rows are taken out first.
+    return table.take(np.arange(table.num_rows)).cast(wanted)
+
+
+def _planned(file: DataFile, meta: Any, wanted: list[str] | None, rows: int) -> Iterator[pa.Table]:
+    """Yield tables of at most `rows` rows, read as many at a time as their pages allow."""
+    for plan, groups in _groups(file, meta, wanted, rows):
+        # A buffered read holds one page a column; a mapping or a pre-buffer would hold the whole row group.
+        data = pq.ParquetFile(
+            file.path, metadata=meta, read_dictionary=plan.pointed, pre_buffer=False, buffer_size=1 << 20
+        )
+        batches = data.iter_batches(plan.rows, row_groups=groups, columns=wanted, use_threads=False)
+        yield from _together(batches, rows)
+
+
+def _groups(
+    file: DataFile, meta: Any, wanted: list[str] | None, rows: int
+) -> Iterator[tuple[Plan, list[int]]]:
+    """Yield row groups that are read the same way, some at a time: they are looked at shortly before they are read."""
+    last, groups, count = None, list[int](), 0
+    for group in range(meta.num_row_groups):
+        plan = planned(file, meta, group, wanted, rows)
+        if last is not None and (plan != last or count >= _AHEAD):
+            yield last, groups
+            groups, count = [], 0
+        last, groups = plan, [*groups, group]
+        count += int(meta.row_group(group).num_rows)
+    if last is not None:
+        yield last, groups
+
+
+def _together(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Yield small batches together, as many as make `rows` rows or a chunk's bytes."""
+    some, count, size = list[pa.RecordBatch](), 0, 0
+    for batch in batches:
+        if some and (count + batch.num_rows > rows or size + batch.nbytes > CHUNK_BYTES):
+            yield pa.Table.from_batches(some)
+            some, count, size = [], 0, 0
+        some.append(batch)
+        count += batch.num_rows
+        size += batch.nbytes
+    if some:
+        yield pa.Table.from_batches(some)
 
 
 def arrow(file: DataFile, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
     """Yield the rows of an Arrow IPC file or stream, memory-mapped."""
-    with reading(file), pa.memory_map(str(file.path)) as stream:
+    with reading(file), pa.memory_map(str(file.path)) as stream, pa.memory_map(str(file.path)) as ahead:
         source = ipc.open_file(stream) if file.kind == "arrow" else ipc.open_stream(stream)
         _checked(source.schema.names, file)
-        yield from tables(_slices(_believed(_batches(source), file), rows))
+        yield from tables(_slices(_believed(_batches(source, bodies(file, ahead)), file), rows), file)
 
 
 def _believed(batches: Iterator[pa.RecordBatch], file: DataFile) -> Iterator[pa.RecordBatch]:
@@ -57,20 +110,25 @@ def _believed(batches: Iterator[pa.RecordBatch], file: DataFile) -> Iterator[pa.
         yield batch
 
 
-def _believe(rows: int, file: DataFile) -> None:
+def _believe(rows: int, file: DataFile, what: str = "rows") -> None:
     """Raise DataError if a file claims more rows than bytes could tell of: each would be read and set aside."""
-    size = file.path.stat().st_size
-    if rows > _FREELY + _ROWS_A_BYTE * size:
-        what = f"file '{file.shown}' claims {rows:,} rows, and has {size:,} bytes"
-        raise DataError(what, where=str(file.path), hint="make it again: so many rows can hold nothing")
+    if rows > most_rows(file):
+        size = file.path.stat().st_size
+        said = f"file '{file.shown}' claims {rows:,} {what}, and has {size:,} bytes"
+        raise DataError(said, where=str(file.path), hint=f"make it again: so many {what} can hold nothing")
 
 
-def _batches(source: Any) -> Iterator[pa.RecordBatch]:
-    if isinstance(source, ipc.RecordBatchFileReader):
-        for index in range(source.num_record_batches):
-            yield source.get_batch(index)
-    else:
-        yield from source
+def _batches(source: Any, told: Iterator[Body]) -> Iterator[pa.RecordBatch]:
+    """Yield batches, each after it was looked at; dictionaries stand before the rows that need them."""
+    count = source.num_record_batches if isinstance(source, ipc.RecordBatchFileReader) else None
+    index = 0
+    while count is None or index < count:
+        while (body := next(told, None)) is not None and body.is_dictionary:
+            pass
+        if body is None and count is None:
+            return
+        yield source.read_next_batch() if count is None else source.get_batch(index)
+        index += 1
 
 
 def _slices(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
@@ -79,13 +137,43 @@ def _slices(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
             yield pa.Table.from_batches([batch.slice(start, rows)])
 
 
-def tables(parts: Iterator[pa.Table]) -> Iterator[Chunk]:
-    """Yield Arrow tables as chunks, with rows numbered from 1. Rows whose buffers are not sound are set aside."""
+def tables(
+    parts: Iterator[pa.Table], file: DataFile | None = None, rows: int | None = None
+) -> Iterator[Chunk]:
+    """Yield Arrow tables as chunks of bounded bytes, with rows numbered from 1. Unsound rows are set aside.
+
+    With a file, as much as such a file may come to, of which `rows` is how many it claims to hold.
+    """
+    allowance = None if file is None else Allowance(file, rows)
     start = 1
     for table in parts:
+        if file is not None:
+            _believe(items(table), file, "items of lists")
         chunk = Chunk(table, np.arange(start, start + table.num_rows, dtype=np.int64))
-        yield chunk if _is_sound(table) else _sound_rows(chunk, table)
+        yield from _bounded(chunk if _is_sound(table) else _sound_rows(chunk, table), allowance)
         start += table.num_rows
+
+
+def _bounded(chunk: Chunk, allowance: Allowance | None) -> Iterator[Chunk]:
+    assert isinstance(chunk.data, pa.Table)
+    bad = chunk.bad
+    for start, count, size in slices(chunk.data):
+        if allowance is not None:
+            allowance.take(chunk.lines[start : start + count], size)
+        data = _without_runs(chunk.data.slice(start, count))
+        yield Chunk(data, chunk.lines[start : start + count], bad)
+        bad = ()
+    if bad:
+        yield Chunk(chunk.data.slice(0, 0), chunk.lines[:0], bad)
+
+
+def _without_runs(table: pa.Table) -> pa.Table:
+    """Return a slice with runs of one value said in full: few of Arrow's functions know them."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_run_end_encoded(field.type):
+            parts = [pc.run_end_decode(chunk) for chunk in table.column(at).chunks]
+            table = table.set_column(at, field.name, pa.chunked_array(parts, field.type.value_type))
+    return table
 
 
 def _is_sound(table: pa.Table) -> bool:
@@ -201,7 +289,7 @@ def known_rows(file: DataFile) -> int | None:
             return int(pq.read_metadata(file.path).num_rows)
         if file.kind == "arrow":
             with pa.memory_map(str(file.path)) as stream:
-                return sum(int(batch.num_rows) for batch in _batches(ipc.open_file(stream)))
+                return sum(body.rows for body in bodies(file, stream) if not body.is_dictionary)
     return None
 
 

@@ -27,6 +27,7 @@ from prefkit.conditioning.shots import Shot, examples_text, windows
 from prefkit.labels.direction import exchange_sides
 from prefkit.prompts import fill, spoken, template
 from prefkit.rng import child_ids
+from prefkit.shards import SHARD_ROWS
 from prefkit.stage import Context, Cost, Flow, Holds, Kind, Stage
 from prefkit.stages.conditioned import AGAINST_EACH_OTHER, prompts_with, unsaid, with_conditions
 from prefkit.tables import floats, message_tuples, put
@@ -188,7 +189,7 @@ class Condition(Stage):
             owned = np.split(order, starts[1:])
             found += [own[windows(len(own), self.k, self.stride)] for own in owned]
             turns.append(np.full(sum(map(len, found)) - sum(map(len, turns)), turn))
-        dealt = _Dealt(np.concatenate(found), np.concatenate(turns))
+        dealt = _by_prompt(_Dealt(np.concatenate(found), np.concatenate(turns)), prompts)
         self._explain(table, dealt, people, there, ctx)
         return dealt
 
@@ -224,6 +225,19 @@ class _Dealt(NamedTuple):
     """Rows of each window, the one that is asked last: int64 [windows, k + 1]."""
     turns: np.ndarray
     """The pass of each window: int64 [windows]."""
+
+
+def _by_prompt(dealt: _Dealt, prompts: np.ndarray) -> _Dealt:
+    """Return many windows with those that ask about one prompt side by side, where the first of them stood.
+
+    A few stay in the order in which they were dealt: they fit into one shard, and so they have always been.
+    """
+    asked = prompts[dealt.rows[:, -1]]
+    if len(asked) <= SHARD_ROWS:
+        return dealt
+    _, first, which = np.unique(asked, return_index=True, return_inverse=True)
+    order = np.argsort(first[which], kind="stable")
+    return _Dealt(dealt.rows[order], dealt.turns[order])
 
 
 def _entry(kind: str, name: str, value: float) -> dict[str, Any]:

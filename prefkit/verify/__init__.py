@@ -25,6 +25,7 @@ from prefkit.verify.exported import verify_export
 from prefkit.verify.fault import Counts, Fault, Report
 from prefkit.verify.inventory import Inventory, shards_of, take, take_run, temporary
 from prefkit.verify.mending import Mend, Mender
+from prefkit.verify.results import Results, check_results
 
 __all__ = ["Counts", "Fault", "Report", "verify", "verify_export", "verify_store"]
 
@@ -52,7 +53,8 @@ def verify_store(store: Store, name: str = "", *, jobs: int = 1) -> Report:
         others = [] if name else [*_of_parts(found), *_unnamed(store)]
         checked = check_all(store, list(found.steps.values()), others, jobs)
         memory = look(store)
-        faults = list(_faults(store, found, checked, memory))
+        left = Results((), (), 0, 0) if step else check_results(store, found, whole=not name)
+        faults = [*_faults(store, found, checked, memory), *left.faults]
     gone = {shard.digest for key in found.removed & found.steps.keys() for shard in found.steps[key].shards}
     there = [digest for digest, wrong in checked.objects.items() if wrong is None]
     sizes = {shard.digest: shard.bytes for manifest in found.steps.values() for shard in shards_of(manifest)}
@@ -60,13 +62,13 @@ def verify_store(store: Store, name: str = "", *, jobs: int = 1) -> Report:
         runs=len(found.refs),
         steps=len(found.steps),
         parts=len(found.parts),
-        files=len(checked.objects.keys() - (gone - set(there))),
+        files=len(checked.objects.keys() - (gone - set(there))) + left.files,
         rows=sum(manifest.rows.kept for manifest in found.steps.values()),
-        bytes=sum(sizes.get(digest, 0) for digest in there),
+        bytes=sum(sizes.get(digest, 0) for digest in there) + left.bytes,
         answers=memory.answers if memory.remembers else None,
     )
     subject = f"{'step' if step else 'run'} '{name}'" if name else f"the store '{store.shown}'"
-    notes = tuple(_notes(store, found, checked, whole=not name))
+    notes = *_notes(store, found, checked, whole=not name), *left.notes, *_of_unchecked(memory)
     return Report(subject, tuple(faults), notes, counts, time.perf_counter() - started)
 
 
@@ -134,6 +136,20 @@ def _faults(store: Store, found: Inventory, checked: Checked, memory: Memory) ->
             yield _of_object(store, found, mender, digest, state)
     if memory.fault is not None:
         yield memory.fault
+    if memory.rotten:
+        yield _of_rotten(memory, "memo.sqlite" if store.remote is None else "memo")
+
+
+def _of_unchecked(memory: Memory) -> Iterator[str]:
+    if memory.unchecked:
+        yield f"{memory.unchecked:,} remembered answers have no checksum, since an older prefkit wrote them"
+
+
+def _of_rotten(memory: Memory, where: str) -> Fault:
+    several = "answers are not as they were" if memory.rotten > 1 else "answer is not as it was"
+    told = f"the memo of engine answers: {memory.rotten:,} {several} written"
+    mend = "nothing to do: a build that needs them asks for them again, and pays for them"
+    return Fault("damaged", told, where, mend=mend, asked_again=memory.rotten)
 
 
 def _stated(mender: Mender, folder: str, key: str) -> Mend:
@@ -171,12 +187,16 @@ def _removed(found: Inventory) -> set[str]:
 
 
 def _notes(store: Store, found: Inventory, checked: Checked, *, whole: bool) -> Iterator[str]:
+    removed = list[str]()
     for key, manifest in found.steps.items():
         names = ", ".join(found.names(key)) or f"step {key}"
         if manifest.rows.failed:
             failed = f"{manifest.rows.failed:,} rows of {names} failed when they were made"
             yield f"{failed}: the next build tries them again"
         if key in found.removed and any(checked.objects.get(shard.digest) for shard in manifest.shards):
-            yield f"the rows of {names} were removed to save disk; {HINT}"
+            removed.append(names)
+    if removed:
+        these = removed[0] if len(removed) == 1 else f"{len(removed)} steps"
+        yield f"the rows of {these} were removed to save disk; {HINT}"
     if whole and (left := temporary(store)):
         yield f"{left} temporary files, of a build that runs or was killed: `prefkit gc --yes` removes them"

@@ -1,12 +1,18 @@
-"""Answers: whether the memo opens, is whole, and how many answers it holds. It is what a damaged step costs again."""
+"""Answers: whether the memo opens, is whole, and how many answers it holds. It is what a damaged step costs again.
+
+SQLite knows whether its pages fit together; what lies in them is held against the checksum behind each answer. Those of
+an older prefkit have none.
+"""
 
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
+from prefkit.engines.checked import answer_of, has_checksum
 from prefkit.errors import StoreError
 from prefkit.sharing import FOLDER, named
 from prefkit.store import Store
@@ -28,7 +34,12 @@ class Memory(NamedTuple):
 
     is_there: bool
     answers: int
+    """Those that can be taken from it."""
     fault: Fault | None
+    rotten: int = 0
+    """Answers that are not as they were written: as good as none."""
+    unchecked: int = 0
+    """Answers without a checksum, of an older prefkit."""
 
     @property
     def remembers(self) -> bool:
@@ -55,7 +66,7 @@ def look(store: Store) -> Memory:
 
 
 def _look_there(store: Store) -> Memory:
-    answers, names = 0, list(store.place.listed(FOLDER))
+    tally, names = _Tally(), list(store.place.listed(FOLDER))
     for name in names:
         try:
             with here(store, name) as path:
@@ -64,13 +75,14 @@ def _look_there(store: Store) -> Memory:
                     fault = Fault(
                         "damaged", "a file of engine answers is not what its name says", name, mend=mend
                     )
-                    return Memory(is_there=True, answers=answers, fault=fault)
-                answers += sum(table.num_rows for table in read(path))
-        except (OSError, ValueError, pa.ArrowException, StoreError) as error:
+                    return tally.memory(fault)
+                for table in read(path):
+                    tally.add(zip(table["key"].to_pylist(), table["answer"].to_pylist(), strict=True))
+        except (OSError, KeyError, ValueError, pa.ArrowException, StoreError) as error:
             told = str(error).splitlines()[0]
             fault = Fault("unreadable", f"a file of engine answers cannot be read: {told}", name)
-            return Memory(is_there=True, answers=answers, fault=fault)
-    return Memory(is_there=bool(names), answers=answers, fault=None)
+            return tally.memory(fault)
+    return tally.memory(None) if names else Memory(is_there=False, answers=0, fault=None)
 
 
 def _look(db: sqlite3.Connection, path: Path) -> Memory:
@@ -83,8 +95,29 @@ def _look(db: sqlite3.Connection, path: Path) -> Memory:
         return Memory(is_there=True, answers=0, fault=_fault("damaged", f"is damaged: {said[:200]}", path))
     if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
         return Memory(is_there=True, answers=0, fault=None)  # made, and killed before the first answer
-    (answers,) = db.execute("SELECT count(answer) FROM answers").fetchone()
-    return Memory(is_there=True, answers=int(answers), fault=None)
+    tally = _Tally()
+    tally.add(db.execute("SELECT key, answer FROM answers"))
+    return tally.memory(None)
+
+
+class _Tally:
+    """Counts answers as they are read."""
+
+    def __init__(self) -> None:
+        self._sound, self._rotten, self._unchecked = 0, 0, 0
+
+    def add(self, answers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Count answers: one by one, 2 microseconds each."""
+        for key, kept in answers:
+            if not isinstance(key, bytes) or answer_of(key, kept) is None:
+                self._rotten += 1
+            else:
+                self._sound += 1
+                self._unchecked += not has_checksum(kept)
+
+    def memory(self, fault: Fault | None) -> Memory:
+        """Return what was counted, and what stopped it."""
+        return Memory(True, self._sound, fault, self._rotten, self._unchecked)
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -219,3 +219,47 @@ def test_help_says_what_it_does_with_an_example(cli, verb, said):
     assert said in shown
     assert f"prefkit {verb} " in shown
     assert "--plan" in shown
+
+
+# logs
+
+
+def logged() -> list[dict]:
+    return [json.loads(line) for line in Path("log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def trained(found: list[dict]) -> list[tuple]:
+    return [
+        (one.get("run"), one.get("arm"), one["phase"], one["done"], one["of"])
+        for one in found
+        if one["event"] == "training"
+    ]
+
+
+def test_a_log_of_a_comparison_tells_which_arm_is_trained_and_of_no_single_run(here):
+    write("fresh", FLIP.replace("0.5", "0.8"))
+    here.ok("compare", "clean", "fresh.yaml", "--log", "log.jsonl")
+    found = logged()
+    assert (found[0]["event"], found[0]["verb"]) == ("started", "compare")
+    assert {one["run"] for one in found if one["event"].startswith("build")} == {"fresh"}
+    assert trained(found) == [
+        (None, f"{arm}, seed 0", "train", done, 2) for arm in ("clean", "fresh") for done in (1, 2)
+    ]
+    assert (found[-1]["event"], found[-1]["verb"], found[-1].get("run")) == ("finished", "compare", None)
+    assert all(one["metrics"]["step"] >= 0 for one in found if one["event"] == "training")
+
+
+def test_an_ablation_on_stderr_is_json_from_the_first_line_to_the_last(here, capsys):
+    out, err = told(capsys, "ablate", "half.yaml", "label", "--log", "-")
+    found = [json.loads(line) for line in err.splitlines()]
+    assert (found[0]["verb"], found[-1]["event"], found[-1]["verb"]) == ("ablate", "finished", "ablate")
+    arms = [one[1] for one in trained(found)]
+    assert arms == ["half, seed 0"] * 2 + ["half.without-02-label, seed 0"] * 2
+    assert out
+
+
+def test_training_is_told_step_by_step_in_the_log_of_its_run(here):
+    here.ok("train", "clean.yaml", "--log", "log.jsonl")
+    found = logged()
+    assert (found[0]["verb"], found[-1]["event"], found[-1]["verb"]) == ("train", "finished", "train")
+    assert trained(found) == [("clean", None, "train", done, 2) for done in (1, 2)]

@@ -17,6 +17,7 @@ from prefkit.engines import Spend
 from prefkit.engines.placement import Placement
 from prefkit.engines.spend import BudgetError, read_budget
 from prefkit.errors import EngineError, StoreError
+from prefkit.executors import ray as on_ray
 from prefkit.executors.ray import OnRay
 from prefkit.executors.ray_sizes import Bounds
 from prefkit.recipe import Recipe
@@ -246,6 +247,16 @@ def test_a_node_that_vanishes_loses_and_repeats_nothing(joined, short, tmp_path)
     assert digests(there) == digests(here)
     lines = asked(path)
     assert sum(lines.values()) - len(lines) <= 2 * 8
+    _await_nodes(2)  # or the next test would find the lost one among those it counts
+
+
+def _await_nodes(count: int) -> None:
+    import ray
+
+    deadline = time.monotonic() + 90
+    while sum(node["Alive"] for node in ray.nodes()) > count:
+        assert time.monotonic() < deadline, "Ray still counts a node that was killed"
+        time.sleep(0.2)
 
 
 def test_the_process_that_keeps_the_answers_may_die_too(joined, short, tmp_path):
@@ -336,7 +347,7 @@ def test_an_object_that_a_worker_finds_damaged_is_made_anew(joined, short, tmp_p
 
 def test_a_worker_that_does_not_see_the_store_says_so(joined, short, tmp_path, monkeypatch):
     path, _ = short
-    monkeypatch.setattr(Store, "workspace", lambda _: nullcontext(tmp_path / "nowhere"))
+    monkeypatch.setattr(on_ray, "_sign", lambda _: nullcontext(str(tmp_path / "nowhere")))
     with OnRay() as executor, pytest.raises(StoreError, match="a worker does not see the store") as caught:
         run(path, Store(tmp_path / "there"), executor, until="sample")
     assert "at the same path on every node" in caught.value.hint

@@ -1,13 +1,17 @@
 """The table of what was measured: every number goes back to where it belongs."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefkit.errors import DataError
+from prefkit.experiment.ready import read_answers
 from prefkit.experiment.table import COLUMNS, grid, last_steps, pair_grid, read, rows, write
 
 SEEDS, PROMPTS, SAMPLES = 4, 5, 3
@@ -94,3 +98,19 @@ def test_what_is_written_is_read_again_bit_for_bit(tmp_path):
     write(frame, tmp_path / "measured.arrow")
     assert read(tmp_path / "measured.arrow").equals(frame)
     assert [path.name for path in tmp_path.iterdir()] == ["measured.arrow"]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda _: b"", lambda _: b"no table"]
+)
+@pytest.mark.parametrize("name", ["measured.arrow", "answers.arrow"])
+def test_a_kept_file_that_was_damaged_is_named(
+    tmp_path: Path, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / name
+    write(table_of(CELLS), path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match="a file of this comparison cannot be read") as said:
+        read(path) if name == "measured.arrow" else read_answers(path)
+    assert said.value.where == str(path)
+    assert "prefkit verify" in said.value.hint

@@ -1,5 +1,7 @@
 """The condition and direction stages: what a prompt asks for beside the request."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,10 +10,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prefkit.columns import MESSAGES
+from prefkit.recipe import Recipe
+from prefkit.run import Settings, build
 from prefkit.stages.condition import Condition
 from prefkit.stages.direction import Direction
 from prefkit.stages.pair import Pair
 from prefkit.stages.split import Split
+from prefkit.store import Store
 from prefkit.tables import put
 from prefkit.testing import check_stage, run_stage
 
@@ -182,3 +187,43 @@ def test_a_direction_decides_who_is_best(make_responses):
     assert np.hypot(*parts.T) == pytest.approx(1.0)
     assert (np.abs(np.degrees(np.arctan2(parts[:, 1], parts[:, 0])) + 22.5) <= 22.5).all()
     assert drawn.schema.field("prompt").type == MESSAGES
+
+
+RECIPE = """
+name: taste
+data: [{{ file: pairs.jsonl }}]
+build: [{{ condition: {{ kind: few-shot, {settings} }} }}]
+"""
+
+
+def built(tmp_path, prompts, people, settings, shard_rows):
+    lines = [
+        {
+            "prompt": f"question {prompt}",
+            "chosen": f"good {prompt} {person}",
+            "rejected": f"bad {prompt} {person}",
+            "annotator": f"person {person}",
+        }
+        for prompt in range(prompts)
+        for person in range(people)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "taste.yaml").write_text(RECIPE.format(settings=settings))
+    store = Store(tmp_path / f"runs-{shard_rows}")
+    made = build(Recipe.load(tmp_path / "taste.yaml"), store, Settings(shard_rows=shard_rows)).last
+    prompts_of = [set(store.get(shard)["prompt_id"].to_pylist()) for shard in made.shards]
+    assert sum(map(len, prompts_of)) == len(set().union(*prompts_of)), "a prompt is in one shard"
+    return made
+
+
+def test_examples_of_prompts_that_several_people_chose_for_do_not_depend_on_how_rows_are_cut(tmp_path):
+    made = [built(tmp_path, 60, 3, "k: 2", rows) for rows in (10_000, 20, 7)]
+    assert len({one.digest for one in made}) == 1
+    assert sum(shard.rows for shard in made[1].shards) == 60
+
+
+def test_more_rows_with_examples_than_a_shard_holds_are_cut_by_prompt(tmp_path):
+    made = built(tmp_path, 1300, 2, "k: 1, passes: 8", 10_000)
+    assert sum(shard.rows for shard in made.shards) == 2 * 650 * 8
+    assert all(shard.rows <= 10_000 for shard in made.shards)
+    assert len(made.shards) == 2

@@ -173,6 +173,20 @@ def test_rows_that_were_removed_on_purpose_are_no_fault(filed):
     assert not verify_store(filed).is_sound
 
 
+def test_removed_rows_of_several_steps_are_one_note(filed):
+    (filed.root / "removed").mkdir()
+    for key, step in (("k0", "data"), ("k1", "sample")):
+        shards = filed.resolve(f"tiny/{step}").shards
+        note = {"key": key, "objects": [shard.digest for shard in shards]}
+        (filed.root / "removed" / f"{key}.json").write_bytes(sealed(note))
+        for shard in shards:
+            filed.path(shard).unlink()
+    report = verify_store(filed)
+    assert report.is_sound
+    (note,) = report.notes
+    assert note.startswith("the rows of 2 steps were removed to save disk; ")
+
+
 def test_temporary_files_are_a_note(filed):
     (filed.root / "objects" / ".tmp-x").write_bytes(b"half")
     report = verify_store(filed)

@@ -1,0 +1,89 @@
+"""Thrift: what a Parquet file says before each of its pages, which is more than its footer has to say truly.
+
+Arrow gives no access to the headers of pages, and trusts them: a page is unfolded to the size that its header names,
+and to no other. So they are read here, as values by the numbers of their fields, in the compact protocol. What is
+not a header raises ValueError.
+"""
+
+from typing import TypeAlias
+
+__all__ = ["Fields", "struct"]
+
+Fields: TypeAlias = "dict[int, int | Fields]"
+"""Whole numbers and structs by the number of their field; texts, lists and floats are passed over."""
+_TRUE, _FALSE, _BYTE, _FLOAT, _TEXT, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
+_DEEPEST = 16
+
+
+def struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[Fields, int]:
+    """Return the fields of a struct and where it ends. Raises ValueError, and IndexError where `data` ends first."""
+    if depth > _DEEPEST:
+        raise ValueError("nested too deeply")
+    fields: Fields = {}
+    number = 0
+    while data[at]:
+        kind, step = data[at] & 15, data[at] >> 4
+        at += 1
+        if step:
+            number += step
+        else:
+            number, at = _whole(data, at)
+        value, at = _value(data, at, kind, depth)
+        if value is not None:
+            fields[number] = value
+    return fields, at + 1
+
+
+def _value(data: bytes, at: int, kind: int, depth: int) -> tuple["int | Fields | None", int]:
+    if kind in {_TRUE, _FALSE}:
+        return int(kind == _TRUE), at
+    if kind == _BYTE:
+        return data[at], at + 1
+    if kind < _FLOAT:
+        return _whole(data, at)
+    if kind == _STRUCT:
+        return struct(data, at, depth + 1)
+    if kind == _FLOAT:
+        return None, at + 8
+    if kind == _TEXT:
+        length, at = _number(data, at)
+        return None, at + length
+    return None, _behind_many(data, at, kind, depth)
+
+
+def _behind_many(data: bytes, at: int, kind: int, depth: int) -> int:
+    """Return where a list, set or map ends."""
+    if kind == _MAP:
+        count, at = _number(data, at)
+        if not count:
+            return at
+        kinds, at = [data[at] >> 4, data[at] & 15], at + 1
+    elif kind in {_LIST, _SET}:
+        count, kinds, at = data[at] >> 4, [data[at] & 15], at + 1
+        if count == 15:
+            count, at = _number(data, at)
+    else:
+        raise ValueError(f"no kind of field is called {kind}")
+    for _ in range(count):
+        for one in kinds:
+            # Of many, truth takes a byte of its own.
+            at = at + 1 if one in {_TRUE, _FALSE} else _value(data, at, one, depth + 1)[1]
+        if at > len(data):
+            raise IndexError
+    return at
+
+
+def _whole(data: bytes, at: int) -> tuple[int, int]:
+    number, at = _number(data, at)
+    return (number >> 1) ^ -(number & 1), at
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while data[at] & 128:
+        number |= (data[at] & 127) << shift
+        shift += 7
+        at += 1
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+    return number | data[at] << shift, at + 1
