@@ -1,7 +1,8 @@
 """Counting: the digest and the statistics of a step, taken shard by shard while further ones are made.
 
-Both look at every row once. Where a build has several cores they do so beside the workers, in a thread each, so that
-little is left to do when the last shard stands.
+Both look at every row once. Where a build has several cores they do so beside whoever makes the rows, in threads: one
+gathers the statistics, and two take half of the columns each into the digest, so that little is left to do when the
+last shard stands.
 """
 
 import time
@@ -44,29 +45,33 @@ class Counting:
     ) -> None:
         """Count with `get` to read a shard; `check` is told how many rows there are by now, and may refuse them.
 
-        `work` is a folder for what need not be in memory; `threads` are one for each count, or none.
+        `work` is a folder for what need not be in memory; `threads` are three, or none.
         """
         self._get = get
         self._check = check
         self._rows = 0
+        self.shards = 0
+        """How many were added."""
         self._threads = threads
         self._waiting: list[Future[None]] = []
         self._first: Shard | None = None
         self._digester: Digester | None = None
         self._gathering = Gathering(work)
+        self._counts: tuple[Callable[[pa.Table], None], ...] = ()
         self._wall = 0.0
-        self._cpu = [0.0, 0.0, 0.0]
-        """CPU seconds of digesting, gathering, and the result."""
+        self._cpu = [0.0] * 4
+        """CPU seconds of each of the counts, and of the result."""
 
     def add(self, shard: Shard) -> None:
         """Count a further shard, now or soon. Raises MemoryLimitError if the rows are more than can be counted."""
+        self.shards += 1
         self._rows += shard.rows
         self._check(self._rows)
         if self._first is None:
             self._first = shard  # if it stays alone, its digest is known
             return
         if self._digester is None:
-            self._digester = Digester(self._get(self._first).schema)
+            self._begin(self._get(self._first))
             self._count(self._first)
         self._count(shard)
 
@@ -75,13 +80,22 @@ class Counting:
         wall, cpu = time.perf_counter(), time.thread_time()
         counted = self._result()
         self._wall += time.perf_counter() - wall
-        self._cpu[2] += time.thread_time() - cpu
+        self._cpu[-1] += time.thread_time() - cpu
         return counted
+
+    @property
+    def beside(self) -> bool:
+        """Whether it counts in threads."""
+        return bool(self._threads)
+
+    def seconds(self) -> float:
+        """Return the CPU seconds it has taken so far."""
+        return sum(self._cpu)
 
     @property
     def timing(self) -> Timing:
         """How long others waited for counting, and the CPU seconds it took."""
-        return Timing(cpu=sum(self._cpu), counting=self._wall, peak_bytes=peak_bytes())
+        return Timing(cpu=self.seconds(), counting=self._wall, peak_bytes=peak_bytes())
 
     def _result(self) -> Counted:
         assert self._first is not None
@@ -91,8 +105,13 @@ class Counting:
             future.result()
         return Counted(self._digester.hexdigest(), self._gathering.summary())
 
+    def _begin(self, first: pa.Table) -> None:
+        self._digester = Digester(first.schema)
+        digests = (partial(self._digester.update, columns=names) for names in _halves(first))
+        self._counts = (self._gathering.add, *digests)
+
     def _count(self, shard: Shard) -> None:
-        for place, count in enumerate((self._digest, self._gather)):
+        for place, count in enumerate(self._counts):
             if self._threads:
                 self._waiting.append(self._threads[place].submit(self._timed, place, count, shard))
             else:
@@ -105,19 +124,21 @@ class Counting:
         count(self._get(shard))
         self._cpu[place] += time.thread_time() - before
 
-    def _digest(self, table: pa.Table) -> None:
-        assert self._digester is not None
-        self._digester.update(table)
 
-    def _gather(self, table: pa.Table) -> None:
-        self._gathering.add(table)
+def _halves(table: pa.Table) -> tuple[list[str], list[str]]:
+    """Return the columns in two lots of about as many bytes."""
+    weighs = {name: table[name].nbytes for name in table.column_names}
+    lots: tuple[list[str], list[str]] = ([], [])
+    for name in sorted(weighs, key=lambda name: -weighs[name]):
+        min(lots, key=lambda lot: sum(weighs[each] for each in lot)).append(name)
+    return lots
 
 
 @contextmanager
 def counting(store: Store, step: str, cores: int = 1, memory: int | None = None) -> Iterator[Counting]:
     """Count the shards of a step; with several cores, beside whatever else is done."""
     check = partial(refuse_counting, allowed(memory), step)
-    threads = [ThreadPoolExecutor(1, "prefkit-counting") for _ in range(2 if cores > 1 else 0)]
+    threads = [ThreadPoolExecutor(1, "prefkit-counting") for _ in range(3 if cores > 1 else 0)]
     with store.workspace() as work:
         try:
             yield Counting(store.get, check, work, threads)

@@ -82,10 +82,12 @@ class Digester:
         self._streams: dict[str, blake2b] = {}
         self._rows = 0
 
-    def update(self, table: pa.Table) -> None:
-        """Append a table's rows."""
-        self._rows += table.num_rows
-        for name in self._schema.names:
+    def update(self, table: pa.Table, columns: Sequence[str] | None = None) -> None:
+        """Append a table's rows; or only these columns of them, since threads may take some columns each."""
+        names = self._schema.names if columns is None else columns
+        if self._schema.names[0] in names:
+            self._rows += table.num_rows
+        for name in names:
             for chunk in table[name].chunks:
                 if len(chunk):  # an empty chunk is no content; it must not even open a stream
                     self._column(name, chunk)

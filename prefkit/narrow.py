@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from prefkit.columns import MESSAGES
 from prefkit.stage import Stage, level_of
 
-__all__ = ["ROW", "Narrow", "seen"]
+__all__ = ["ROW", "Narrow", "restored", "seen"]
 
 ROW = "\x00row"
 """The column with the number of the input row."""
@@ -76,15 +76,31 @@ class Narrow:
 
     def whole(self, rows: pa.Table) -> pa.Table:
         """Return some of the rows that the stage kept, with all columns."""
-        return self._restored(rows, self._kept)
+        return restored(self.tables, self._own(rows, self.kept), self.kept)
+
+    def needed(self, rows: pa.Table) -> tuple[list[int], pa.Table]:
+        """Return what `restored` needs to make rows whole elsewhere: the numbers of their shards, and the rows.
+
+        By number the rows are those of these shards alone; texts are not among their columns.
+        """
+        numbers = rows[ROW].to_numpy()
+        if not len(numbers):
+            return [0], self._own(rows, self.kept)
+        shards, place = np.unique(np.searchsorted(self._ends, numbers, side="right"), return_inverse=True)
+        sizes = np.array([self.tables[shard].num_rows for shard in shards], np.int64)
+        moved = numbers - (self._ends[shards] - np.cumsum(sizes))[place]
+        few = self._own(rows, self.kept).drop_columns([ROW])
+        return shards.tolist(), few.append_column(ROW, pa.array(moved))
 
     def whole_aside(self, rows: pa.Table) -> pa.Table:
         """Return some of the rows that the stage set aside, with all columns and the reason."""
         added = [field for field in rows.schema if field.name not in {*self.schema.names, ROW}]
-        return self._restored(rows, pa.schema([*self.schema, *added]))
+        schema = pa.schema([*self.schema, *added])
+        return restored(self.tables, self._own(rows, schema), schema)
 
     @cached_property
-    def _kept(self) -> pa.Schema:
+    def kept(self) -> pa.Schema:
+        """The columns of what the stage makes."""
         return self.stage.output_schema(self.schema)
 
     @cached_property
@@ -93,58 +109,73 @@ class Narrow:
 
     @cached_property
     def _ends(self) -> np.ndarray:
-        return np.cumsum([table.num_rows for table in self.tables])
+        return _ends(self.tables)
 
     @cached_property
     def _looks(self) -> frozenset[str]:
         return frozenset(self.stage.looks() or ())
 
-    def _restored(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
-        """Return rows with the columns of a schema: those the stage may have changed as they are, others fetched."""
-        numbers = rows[ROW].to_numpy()
-        own = {
-            field.name: _one(rows[field.name])
-            for field in schema
-            if field.name in rows.column_names
-            and (field.name not in self.schema.names or _changes(self.stage, field.name))
-        }
-        moved = {name: _sources(column) for name, column in own.items() if column.type == MESSAGES}
-        wanted = {field.name for field in schema} - set(own)
-        wanted |= {source for sources in moved.values() for source in sources.dictionary.to_pylist()}
-        fetched = self._fetched([name for name in self.schema.names if name in wanted], numbers)
-        columns = []
-        for field in schema:
-            if field.name in moved:
-                columns.append(_settled(own[field.name], moved[field.name], fetched))
-            elif field.name in own:
-                columns.append(own[field.name])
-            else:
-                columns.append(fetched[field.name])
-        return pa.table(columns, names=schema.names).cast(schema)
+    def _own(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        """Return the numbers of rows with the columns that the stage made, or may have changed."""
+        own = [
+            name
+            for name in schema.names
+            if name in rows.column_names and (name not in self.schema.names or _changes(self.stage, name))
+        ]
+        return rows.select([*own, ROW])
 
-    def _fetched(self, names: Sequence[str], rows: np.ndarray) -> pa.Table:
-        """Return columns of the input at these rows, in their order."""
-        if not names or not len(rows):
-            return self.tables[0].select(names).slice(0, 0)
-        rising = bool((rows[1:] > rows[:-1]).all())
-        order = None if rising else np.argsort(rows, kind="stable")
-        found = pa.concat_tables(self._ascending(names, rows if order is None else rows[order]))
-        if order is None:
-            return found
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return found.combine_chunks().take(pa.array(back))
 
-    def _ascending(self, names: Sequence[str], rows: np.ndarray) -> Iterator[pa.Table]:
-        shards = np.searchsorted(self._ends, rows, side="right")
-        edges = np.flatnonzero(np.append(True, shards[1:] != shards[:-1]))
-        for begin, end in zip(edges, np.append(edges[1:], len(rows)), strict=True):
-            table = self.tables[shards[begin]].select(names)
-            own = rows[begin:end] - (self._ends[shards[begin]] - table.num_rows)
-            if (np.diff(own) == 1).all():  # rows may come twice
-                yield table.slice(int(own[0]), len(own))
-            else:
-                yield table.take(pa.array(own))
+def restored(tables: Sequence[pa.Table], rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return rows with the columns of a schema: their own as they are, texts in the place of tokens, the rest fetched.
+
+    `tables` are the shards that rows are fetched from, by their numbers.
+    """
+    own = {name: _one(rows[name]) for name in rows.column_names if name != ROW}
+    moved = {name: _sources(column) for name, column in own.items() if column.type == MESSAGES}
+    wanted = {field.name for field in schema} - set(own)
+    wanted |= {source for sources in moved.values() for source in sources.dictionary.to_pylist()}
+    names = [name for name in tables[0].schema.names if name in wanted]
+    fetched = _fetched(tables, names, rows[ROW].to_numpy())
+    columns = []
+    for field in schema:
+        if field.name in moved:
+            columns.append(_settled(own[field.name], moved[field.name], fetched))
+        elif field.name in own:
+            columns.append(own[field.name])
+        else:
+            columns.append(fetched[field.name])
+    return pa.table(columns, names=schema.names).cast(schema)
+
+
+def _fetched(tables: Sequence[pa.Table], names: Sequence[str], rows: np.ndarray) -> pa.Table:
+    """Return columns of the input at these rows, in their order."""
+    if not names or not len(rows):
+        return tables[0].select(names).slice(0, 0)
+    rising = bool((rows[1:] > rows[:-1]).all())
+    order = None if rising else np.argsort(rows, kind="stable")
+    found = pa.concat_tables(_ascending(tables, names, rows if order is None else rows[order]))
+    if order is None:
+        return found
+    back = np.empty(len(order), np.int64)
+    back[order] = np.arange(len(order))
+    return found.combine_chunks().take(pa.array(back))
+
+
+def _ascending(tables: Sequence[pa.Table], names: Sequence[str], rows: np.ndarray) -> Iterator[pa.Table]:
+    ends = _ends(tables)
+    shards = np.searchsorted(ends, rows, side="right")
+    edges = np.flatnonzero(np.append(True, shards[1:] != shards[:-1]))
+    for begin, end in zip(edges, np.append(edges[1:], len(rows)), strict=True):
+        table = tables[shards[begin]].select(names)
+        own = rows[begin:end] - (ends[shards[begin]] - table.num_rows)
+        if (np.diff(own) == 1).all():  # rows may come twice
+            yield table.slice(int(own[0]), len(own))
+        else:
+            yield table.take(pa.array(own))
+
+
+def _ends(tables: Sequence[pa.Table]) -> np.ndarray:
+    return np.cumsum([table.num_rows for table in tables])
 
 
 def seen(stage: Stage, schema: pa.Schema) -> list[str]:

@@ -20,6 +20,7 @@ _OURS = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM)
 """Errors that say nothing of the file: what it holds is sound for all we know."""
 _MOST_CHUNKS = 8
 _BLOCK_BYTES = 1 << 25
+_BUFFER = 1 << 20
 
 
 def short(error: Exception) -> str:
@@ -47,8 +48,15 @@ def stamp_of(path: Path) -> Stamp:
 
 
 def write_ipc(table: pa.Table, file: BinaryIO) -> None:
-    """Write a table as an Arrow file that can be memory-mapped."""
-    with ipc.new_file(file, table.schema) as writer:
+    """Write a table as an Arrow file that can be memory-mapped.
+
+    Arrow opens the file once more by its name: some hundred small writes through Python would each wait for its lock.
+    """
+    with (
+        pa.OSFile(file.name, "wb") as opened,
+        pa.BufferedOutputStream(opened, _BUFFER) as buffered,
+        ipc.new_file(buffered, table.schema) as writer,
+    ):
         # Slices of mapped shards are written as they are; only many small chunks are worth a copy, of a block at once.
         rows = max(_BLOCK_BYTES * table.num_rows // max(table.nbytes, 1), 1)
         for start in range(0, max(table.num_rows, 1), rows):

@@ -17,14 +17,14 @@ from prefkit import __version__
 from prefkit.catalog import Catalog
 from prefkit.engines import Engines, Spend
 from prefkit.engines.spend import Tally
-from prefkit.manifest import Made, Part, Rows, Shard, Used
+from prefkit.manifest import Made, Part, Rows, Shard, Used, add_used
 from prefkit.stage import Context, Stage
 from prefkit.stages import HOMES
 from prefkit.store import Store
-from prefkit.streaming import Filed, apply_to_all, put_aside
-from prefkit.timing import Phase, Stopwatch
+from prefkit.streaming import Filed, Here, apply_to_all, put_aside
+from prefkit.timing import Phase, Stopwatch, added
 
-__all__ = ["STAGES", "Task", "made_now", "make_part"]
+__all__ = ["STAGES", "Task", "made_now", "make_part", "sum_made"]
 
 STAGES: Catalog[Stage] = Catalog("stage", "prefkit.stages", HOMES)
 
@@ -46,14 +46,15 @@ def make_part(
     engines: Engines,
     seed: int,
     shard_rows: int,
-    *,
-    threads: int = 1,
+    here: Here | None = None,
 ) -> Part:
-    """Run a stage on a task's rows, file what it makes, and file the part. `threads`: of a global stage."""
-    watch, before = Stopwatch(), engines.spend.snapshot()
-    ctx = Context(seed=seed, engines=engines, folder=task.folder, threads=threads)
+    """Run a stage on a task's rows, file what it makes, and file the part. `here` is what this process has for it."""
+    here = here or Here()
+    watch, before = Stopwatch(here.beside), engines.spend.snapshot()
+    ctx = Context(seed=seed, engines=engines, folder=task.folder)
     if stage.scope() == "global":
-        filed = apply_to_all(stage, task.inputs, store, ctx, shard_rows, watch.lap)
+        here = here._replace(apart=here.apart and watch.apart(here.apart))
+        filed = apply_to_all(stage, task.inputs, store, ctx, shard_rows, watch.lap, here)
     else:
         filed = _apply(stage, task.inputs, store, ctx, watch.lap)
     part = Part(
@@ -90,6 +91,24 @@ def made_now(watch: Stopwatch, engines: Engines, before: Mapping[str, Tally], pl
         seconds=round(watch.seconds, 3),
         timing=watch.timing(),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def sum_made(parts: Sequence[Part]) -> Made:
+    """Return how all parts of a step were made."""
+    newest = max(parts, key=lambda part: part.made.at).made
+    engines = {model: version for part in parts for model, version in part.made.engines.items()}
+    return newest.model_copy(
+        update={
+            "engines": dict(sorted(engines.items())),
+            "models": add_used(part.made.models for part in parts),
+            "seconds": round(sum(part.made.seconds for part in parts), 3),
+            "timing": added((part.made.timing for part in parts), 0.0),
+            **{
+                name: sum(int(getattr(part.made, name)) for part in parts)
+                for name in ("calls", "remembered", "tokens_in", "tokens_out")
+            },
+        }
     )
 
 

@@ -16,7 +16,8 @@ import pyarrow as pa
 from prefkit.catalog import suggest
 from prefkit.errors import GateError, PrefkitError, StoreError
 from prefkit.events import build_done, build_started, object_damaged, step_cached, step_done, step_started
-from prefkit.executors.local import Local, kept_workers
+from prefkit.executors.local import Local
+from prefkit.executors.workers import kept_workers
 from prefkit.gates.verdict import Result, gated, stopping
 from prefkit.keys import faked, source_key, stage_key
 from prefkit.manifest import Manifest

@@ -29,6 +29,7 @@ from prefkit import rng
 from prefkit.columns import COLUMNS, LEVELS, Columns, Level
 from prefkit.engines import Engines
 from prefkit.errors import ContractError
+from prefkit.threads import Apart
 
 __all__ = [
     "ANY",
@@ -99,6 +100,10 @@ class Context:
     """Texts that need not go on once rows are set aside, since the runner has them: they are null from there on."""
     threads: int = 1
     """Threads that a global stage may use. No result depends on it."""
+    apart: Apart | None = None
+    """Calls functions in worker processes, where there are some. No result depends on it."""
+    files: tuple[tuple[Path, int], ...] = ()
+    """Where the rows of a global stage's table lie: the Arrow file and the number of rows of each shard, in order."""
 
     def uniform(self, stage: "Stage", keys: Iterable[str] | pa.ChunkedArray, draw: int = 0) -> np.ndarray:
         """Return one number in [0, 1) per key, the same whatever the sharding.

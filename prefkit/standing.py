@@ -12,6 +12,7 @@ from prefkit.errors import StoreError
 from prefkit.manifest import Manifest, Shard
 from prefkit.removed import is_noted, note_removed, unnote
 from prefkit.store import Store
+from prefkit.threads import cores, in_threads
 
 __all__ = ["Standing", "mark_whole", "remove_rows", "standing", "take_back"]
 
@@ -51,8 +52,8 @@ def remove_rows(store: Store, run: str, manifest: Manifest, after: Manifest) -> 
     if not gone:
         return
     note_removed(store.place, manifest.key, (shard.digest for shard in manifest.shards))
-    for shard in gone:
-        store.discard(shard)
+    for _ in in_threads(store.discard, gone, cores()):
+        pass
 
 
 def take_back(store: Store, shards: Iterable[Shard]) -> None:

@@ -15,18 +15,20 @@ from prefkit.engines.placement import Placement
 from prefkit.errors import EngineError
 from prefkit.events import part_done
 from prefkit.executors.calls import Calls
-from prefkit.executors.local import Local, Workers
+from prefkit.executors.local import Local
 from prefkit.executors.work import Executor, Work
+from prefkit.executors.workers import Workers
 from prefkit.holding import refuse_above
 from prefkit.identity import canonical
 from prefkit.keys import faked, models_in, stage_key
-from prefkit.manifest import Made, Manifest, Part, Rows, Shard, add_used
-from prefkit.parts import Task, made_now
+from prefkit.manifest import Made, Manifest, Part, Rows, Shard
+from prefkit.parts import Task, made_now, sum_made
 from prefkit.recipe import Recipe
 from prefkit.shards import SHARD_ROWS
 from prefkit.stage import Stage, level_of
 from prefkit.standing import take_back
 from prefkit.store import Store
+from prefkit.streaming import Here
 from prefkit.timing import Stopwatch, added
 
 __all__ = ["Event", "Keep", "Settings", "Step", "make_source", "make_stage"]
@@ -164,7 +166,7 @@ def make_stage(step: Step, stage: Stage, before: Manifest) -> Manifest:
     notes: Counter[str] = Counter()
     for part in parts:
         notes.update(part.notes)
-    made = _sum_made(parts)
+    made = sum_made(parts)
     timing = added([made.timing, counts.timing], watch.seconds)
     done = _Done(
         tuple(shard for part in parts for shard in part.outputs),
@@ -262,7 +264,7 @@ def _parts(step: Step, stage: Stage, before: Manifest, counts: Counting) -> list
     read, failed = _sum(found, "read"), _sum(found, "failed")
     made = round(before.rows.kept * (stage.cost().rows or 1))  # what fails is a sample, not its prompt
     ready = _counted(counts, tasks, found, 0)
-    for part in executor.make(_work(step, stage), missing):
+    for part in executor.make(_work(step, stage, counts), missing):
         if part.key not in found:  # two shards may be the same
             read, failed = read + part.rows.read, failed + part.rows.failed
         found[part.key] = part
@@ -278,9 +280,12 @@ def _counting(step: Step) -> AbstractContextManager[Counting]:
 
 
 def _counted(counts: Counting, tasks: Sequence[Task], found: Mapping[str, Part], ready: int) -> int:
-    """Have the rows of the next parts counted, from `ready` up to the first that is not there; return which that is."""
+    """Have the rows of the next parts counted, from `ready` up to the first that is not there; return which that is.
+
+    Of the one part of a global step some were counted as they were filed; all other parts are one shard.
+    """
     while ready < len(tasks) and (part := found.get(tasks[ready].key)) is not None:
-        for shard in part.outputs:
+        for shard in part.outputs[counts.shards - ready :]:
             counts.add(shard)
         ready += 1
     return ready
@@ -295,7 +300,7 @@ def _stands(step: Step, part: Part) -> bool:
     return not part.rows.failed and all(step.store.has(shard) for shard in [*part.outputs, *aside])
 
 
-def _work(step: Step, stage: Stage) -> Work:
+def _work(step: Step, stage: Stage, counts: Counting) -> Work:
     settings, known = step.settings, step.recipe.models
     # A recipe made in Python may give a stage a model that it does not name.
     unnamed = {model.served_as: model for model in models_in(stage) if model not in known.values()}
@@ -308,6 +313,9 @@ def _work(step: Step, stage: Stage) -> Work:
         settings.placement,
         step.fresh,
         settings.spend,
+        Here(
+            beside=counts.seconds, filed=counts.add if stage.scope() == "global" and counts.beside else None
+        ),
     )
 
 
@@ -326,20 +334,3 @@ def _rows(shards: Sequence[Shard]) -> int:
 
 def _sum(parts: Mapping[str, Part], name: str) -> int:
     return sum(int(getattr(part.rows, name)) for part in parts.values())
-
-
-def _sum_made(parts: Sequence[Part]) -> Made:
-    newest = max(parts, key=lambda part: part.made.at).made
-    engines = {model: version for part in parts for model, version in part.made.engines.items()}
-    return newest.model_copy(
-        update={
-            "engines": dict(sorted(engines.items())),
-            "models": add_used(part.made.models for part in parts),
-            "seconds": round(sum(part.made.seconds for part in parts), 3),
-            "timing": added((part.made.timing for part in parts), 0.0),
-            **{
-                name: sum(int(getattr(part.made, name)) for part in parts)
-                for name in ("calls", "remembered", "tokens_in", "tokens_out")
-            },
-        }
-    )

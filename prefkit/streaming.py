@@ -5,25 +5,37 @@ Its input stays on disk and is read through memory (`prefkit.maps`); of texts th
 stage holds besides is its own affair, and it says so: see `prefkit.holding`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyarrow import ipc
 
 from prefkit.manifest import Shard
 from prefkit.maps import MappedFile, let_go, map_file
-from prefkit.narrow import Narrow
+from prefkit.narrow import Narrow, restored
 from prefkit.shards import cut
 from prefkit.stage import Context, Stage
-from prefkit.store import Store
-from prefkit.threads import in_threads
+from prefkit.store import Stamp, Store
+from prefkit.threads import Apart, in_threads
 from prefkit.timing import Phase
 
-__all__ = ["Filed", "apply_to_all", "put_aside"]
+__all__ = ["Filed", "Here", "apply_to_all", "put_aside"]
+
+
+class Here(NamedTuple):
+    """What a part may use of this machine if its stage is global, and what goes on beside it."""
+
+    threads: int = 1
+    apart: Apart | None = None
+    """Calls functions in worker processes, where there are some."""
+    filed: Callable[[Shard], None] | None = None
+    """Who is told of each shard as it is filed, in order."""
+    beside: Callable[[], float] = lambda: 0.0
+    """The CPU seconds that other threads of this process have used for something else."""
 
 
 class Filed(NamedTuple):
@@ -43,33 +55,39 @@ def apply_to_all(
     ctx: Context,
     shard_rows: int,
     lap: Callable[[Phase], None],
+    here: Here,
 ) -> Filed:
     """Apply a global stage to the rows of all shards at once, and file what it makes.
 
     `lap` is told `reading`, `working` and `filing` as each is done. What the stage set aside stands in `ctx`, for
     counting.
     """
-    files, tables = _opened(shards, store)
+    files, tables = _opened(shards, store, here.threads)
+    ctx = replace(ctx, threads=here.threads, apart=here.apart, files=_lying(shards, store, len(files)))
     with let_go(files):
         lap("reading")
         if stage.looks() is None:
-            filed = _whole(stage, tables, store, ctx, shard_rows, lap)
+            filed = _whole(stage, tables, store, ctx, shard_rows, lap, here)
         else:
-            filed = _narrow(stage, tables, files, store, ctx, shard_rows, lap)
+            filed = _narrow(stage, shards, tables, files, store, ctx, shard_rows, lap, here)
         lap("filing")
     return filed
 
 
-def _opened(shards: Sequence[Shard], store: Store) -> tuple[list[MappedFile], list[pa.Table]]:
+def _opened(shards: Sequence[Shard], store: Store, threads: int) -> tuple[list[MappedFile], list[pa.Table]]:
+    """Return the shards' tables, checked against their digests, and the files that they are mapped from."""
     files, tables = list[MappedFile](), list[pa.Table]()
-    for shard in shards:
-        table = store.get(shard)  # checked against its digest
-        path = store.path(shard)
+    got = in_threads(store.get, shards, threads if store.remote is None else 1)
+    for path, table in zip(map(store.path, shards), got, strict=True):
         if path.is_file():
             files.append(map_file(path))
-            table = files[-1].table
-        tables.append(table)
+        tables.append(files[-1].table if path.is_file() else table)
     return files, tables
+
+
+def _lying(shards: Sequence[Shard], store: Store, files: int) -> tuple[tuple[Path, int], ...]:
+    """Return where the rows lie, if all of them lie in files."""
+    return tuple((store.path(shard), shard.rows) for shard in shards) if files == len(shards) else ()
 
 
 def _whole(
@@ -79,43 +97,90 @@ def _whole(
     ctx: Context,
     shard_rows: int,
     lap: Callable[[Phase], None],
+    here: Here,
 ) -> Filed:
     with store.workspace() as work:
         result = stage(pa.concat_tables(tables), replace(ctx, work=work))
     lap("working")
-    outputs = tuple(in_threads(store.put, cut(result, shard_rows), _threads(store, ctx)))
+    outputs = _put(store, store.put, cut(result, shard_rows), here)
     dropped, failed = (put_aside(store, aside) for aside in (ctx.dropped, ctx.failed))
     return Filed(outputs, dropped, failed, result.num_rows)
 
 
 def _narrow(
     stage: Stage,
+    shards: Sequence[Shard],
     tables: Sequence[pa.Table],
     files: list[MappedFile],
     store: Store,
     ctx: Context,
     shard_rows: int,
     lap: Callable[[Phase], None],
+    here: Here,
 ) -> Filed:
     narrow = Narrow(stage, tables)
     with store.workspace() as work:
         result = stage(narrow.table, replace(ctx, spare=narrow.spare, work=work))
     pa.default_memory_pool().release_unused()
     lap("working")
-    outputs = tuple(
-        in_threads(
-            lambda piece: store.put(narrow.whole(piece)), cut(result, shard_rows), _threads(store, ctx)
-        )
-    )
+    pieces = cut(result, shard_rows)
+    if here.apart is not None and len(shards) > 1 and store.remote is None:
+        outputs = tuple(_told(_put_apart(narrow, shards, store, pieces, here.apart), here))
+    else:
+        outputs = _put(store, lambda piece: store.put(narrow.whole(piece)), pieces, here)
     dropped, failed = (
         _put_aside_whole(aside, narrow, files, store, shard_rows) for aside in (ctx.dropped, ctx.failed)
     )
     return Filed(outputs, dropped, failed, result.num_rows)
 
 
-def _threads(store: Store, ctx: Context) -> int:
-    """Return how many shards are made and filed at once: a store elsewhere is sent one after the other."""
-    return ctx.threads if store.remote is None else 1
+def _put(
+    store: Store, put: Callable[[pa.Table], Shard], pieces: Iterator[pa.Table], here: Here
+) -> tuple[Shard, ...]:
+    """File pieces, several at once, and tell of each. To a store elsewhere they are sent one after the other."""
+    return tuple(_told(in_threads(put, pieces, here.threads if store.remote is None else 1), here))
+
+
+def _put_apart(
+    narrow: Narrow, shards: Sequence[Shard], store: Store, pieces: Iterator[pa.Table], apart: Apart
+) -> Iterator[Shard]:
+    """Make pieces whole and file them in worker processes."""
+
+    def task(piece: pa.Table) -> tuple[Any, ...]:
+        numbers, few = narrow.needed(piece)
+        some = [shards[number] for number in numbers]
+        return store.address, some, store.checked(some), _packed(few), narrow.kept
+
+    for shard, checked in apart(_put_piece, map(task, pieces)):
+        store.trust(checked)
+        yield shard
+
+
+def _put_piece(
+    address: str, shards: Sequence[Shard], checked: Mapping[str, Stamp], rows: bytes, schema: pa.Schema
+) -> tuple[Shard, dict[str, Stamp]]:
+    """Make one piece whole and file it; in a worker."""
+    store = Store(address)
+    store.trust(checked)
+    tables = [store.get(shard) for shard in shards]
+    shard = store.put(restored(tables, ipc.open_stream(rows).read_all(), schema))
+    return shard, store.checked([shard])
+
+
+def _packed(table: pa.Table) -> bytes:
+    """Return a table as bytes: pickled, a slice would take all it is a slice of along."""
+    sink = pa.BufferOutputStream()
+    with ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _told(shards: Iterator[Shard], here: Here) -> Iterator[Shard]:
+    """Yield shards, each after it was told of."""
+    for shard in shards:
+        if here.filed is not None:
+            here.filed(shard)
+        yield shard
 
 
 def put_aside(store: Store, aside: Sequence[pa.Table]) -> Shard | None:

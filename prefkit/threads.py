@@ -1,7 +1,8 @@
 """Threads: one function over many items, several at once, results in their order; and one that is called now and then.
 
-Arrow, polars, numpy and the hashes let go of Python's lock while they work, so work on shards runs side by side in
-threads of one process; nothing has to be sent anywhere.
+Arrow, polars, the hashes and much of numpy let go of Python's lock while they work, so work on shards runs side by side
+in threads of one process; nothing has to be sent anywhere. Where it is many short calls, two threads are no faster than
+one, since each call waits for the lock again; then it is worth a process (`Apart`).
 """
 
 import os
@@ -11,12 +12,19 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event, Thread
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["cores", "every", "in_threads"]
+__all__ = ["Apart", "cores", "every", "in_threads"]
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+
+class Apart(Protocol):
+    """Calls a function in worker processes."""
+
+    def __call__(self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """Yield what the function returns for each of several arguments, in order, working a few ahead."""
 
 
 def cores() -> int:

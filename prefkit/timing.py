@@ -6,11 +6,12 @@ A few reads of two clocks for a part of thousands of rows: too little to show, s
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from prefkit.manifest import Timing
+from prefkit.threads import Apart
 
 __all__ = ["Phase", "Stopwatch", "added", "peak_bytes"]
 
@@ -22,9 +23,11 @@ _DIGITS = 4
 class Stopwatch:
     """Starts when it is made. `lap` gives the time since the last lap to a phase."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Callable[[], float] = lambda: 0.0) -> None:
+        """Measure, but for the CPU seconds that `beside` says threads of this process have used for something else."""
         self._started = self._last = time.perf_counter()
-        self._cpu = time.process_time()
+        self._beside = beside
+        self._cpu = time.process_time() - beside()
         self._phases: dict[Phase, float] = {}
 
     def lap(self, phase: Phase) -> None:
@@ -32,6 +35,16 @@ class Stopwatch:
         now = time.perf_counter()
         self._phases[phase] = self._phases.get(phase, 0.0) + now - self._last
         self._last = now
+
+    def apart(self, apart: Apart) -> Apart:
+        """Return the same calls in worker processes, whose CPU seconds count here."""
+
+        def measured(function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+            for result, seconds in apart(_with_seconds, ((function, *task) for task in tasks)):
+                self._cpu -= seconds
+                yield result
+
+        return measured
 
     @property
     def seconds(self) -> float:
@@ -43,10 +56,16 @@ class Stopwatch:
         phases = {phase: round(seconds, _DIGITS) for phase, seconds in self._phases.items()}
         return Timing(
             wall=round(self.seconds, _DIGITS),
-            cpu=round(time.process_time() - self._cpu, _DIGITS),
+            cpu=round(time.process_time() - self._beside() - self._cpu, _DIGITS),
             peak_bytes=peak_bytes(),
             **phases,
         )
+
+
+def _with_seconds(function: Callable[..., Any], *task: Any) -> tuple[Any, float]:
+    """Return what a function returns, and the CPU seconds it took."""
+    before = time.process_time()
+    return function(*task), time.process_time() - before
 
 
 def added(timings: Iterable[Timing], wall: float) -> Timing:

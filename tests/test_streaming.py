@@ -1,6 +1,7 @@
 """A global stage gives the same rows, drops and shards whether it sees whole tables or narrow ones."""
 
 import importlib.util
+import pickle
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,7 @@ from prefkit.shards import cut
 from prefkit.stage import PAIRS, Context, Flow, Kind, Stage
 from prefkit.stages import BUILTIN
 from prefkit.store import Store
+from prefkit.streaming import Here
 from prefkit.tables import put
 from prefkit.texts import contents
 
@@ -159,11 +161,11 @@ def by_hand(stage, table, engines):
     return [shards, *aside, dict(ctx.notes)]
 
 
-def by_the_runner(stage, table, engines, folder):
+def by_the_runner(stage, table, engines, folder, here=None):
     """Return the same of the part that is made of a store's shards."""
     store = Store(folder)
     shards = tuple(store.put(piece) for piece in cut(table, SHARD_ROWS))
-    part = make_part(stage, Task("key", shards), store, engines, 3, SHARD_ROWS)
+    part = make_part(stage, Task("key", shards), store, engines, 3, SHARD_ROWS, here)
     aside = [shard and shard.digest for shard in (part.dropped, part.failed)]
     assert digest(pa.concat_tables(store.get(s) for s in part.outputs))
     return [[shard.digest for shard in part.outputs], *aside, part.notes]
@@ -172,6 +174,21 @@ def by_the_runner(stage, table, engines, folder):
 @pytest.mark.parametrize(("stage", "table", "engines"), CASES)
 def test_a_global_stage_gives_the_same_from_narrow_tables(stage, table, engines, tmp_path):
     assert by_the_runner(stage, table(), engines, tmp_path) == by_hand(stage, table(), engines)
+
+
+@pytest.mark.parametrize(("stage", "table", "engines"), CASES)
+def test_a_global_stage_gives_the_same_where_others_make_its_rows_whole(stage, table, engines, tmp_path):
+    calls, told = [], []
+
+    def apart(function, tasks):
+        for task in tasks:
+            calls.append(function)
+            yield pickle.loads(pickle.dumps(function))(*pickle.loads(pickle.dumps(task)))
+
+    found = by_the_runner(stage, table(), engines, tmp_path, Here(2, apart, told.append))
+    assert found == by_hand(stage, table(), engines)
+    assert [shard.digest for shard in told] == found[0]
+    assert bool(calls) == (stage.looks() is not None and table().num_rows > SHARD_ROWS)
 
 
 def test_the_sweep_has_every_global_stage():

@@ -78,7 +78,10 @@ def _stoppable(verb: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError as error:
             _drop_output()  # whoever read it has seen enough: `prefkit show run | head`
             raise _StoppedError(0) from error
-        except MemoryError as error:
+        except (
+            MemoryError,
+            SystemError,
+        ) as error:  # the latter where Python itself went without and did not say so
             hint = "fewer --jobs, or a machine with more memory; what is finished is kept"
             raise PrefkitError(f"out of memory: {_first_line(error)}", hint=hint) from error
         except OSError as error:
@@ -92,7 +95,7 @@ def _stoppable(verb: Callable[..., None]) -> Callable[..., None]:
     return stoppable
 
 
-def _first_line(error: MemoryError) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200] or "an allocation failed"
 
 

@@ -1,49 +1,22 @@
 """The local executor: this process, or worker processes of this machine."""
 
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context, parent_process, resource_tracker
-from multiprocessing.connection import wait
-from threading import Thread, current_thread, main_thread
 from typing import Any, NamedTuple
-
-import pyarrow as pa
 
 from prefkit.engines import Engines
 from prefkit.errors import PrefkitError
+from prefkit.executors.calls import Calls
 from prefkit.executors.work import Work, asks_models, engines_of
+from prefkit.executors.workers import Workers, kept_workers, undisturbed
 from prefkit.manifest import Part
 from prefkit.parts import STAGES, Task, make_part
 from prefkit.store import Stamp, Store
-from prefkit.threads import cores
 
-__all__ = ["Local", "Workers", "kept_workers", "undisturbed"]
-
-
-class Workers:
-    """Worker processes that stay: one takes over a second to start, and a build has many steps."""
-
-    def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
-        self._count = 0
-
-    def opened(self, count: int) -> ProcessPoolExecutor:
-        """Return so many workers: those that are there, or new ones. They start as they are needed."""
-        if self._pool is None or count != self._count:
-            self.close()
-            self._pool, self._count = _workers(count), count
-        return self._pool
-
-    def close(self) -> None:
-        """End them, once they have filed their part."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+__all__ = ["Local"]
 
 
 class Local(NamedTuple):
@@ -60,10 +33,10 @@ class Local(NamedTuple):
         """Yield the parts of all tasks in their order."""
         if self.jobs <= 1 or len(tasks) <= 1 or asks_models(work.stage):
             engines = engines_of(work) if tasks else Engines()
+            calls = Calls(self.jobs, self.workers) if self.jobs > 1 else None
+            here = work.here._replace(threads=self.jobs, apart=calls)
             for task in tasks:
-                yield make_part(
-                    work.stage, task, work.store, engines, work.seed, work.shard_rows, threads=self.jobs
-                )
+                yield make_part(work.stage, task, work.store, engines, work.seed, work.shard_rows, here)
             return
         yield from self._in_workers(work, tasks)
 
@@ -86,20 +59,6 @@ class Local(NamedTuple):
                     raise _killed(work, left) from error
                 jobs = max(1, jobs // 2)
             left = left[made:]
-
-
-@contextmanager
-def kept_workers(workers: Workers | None) -> Iterator[Workers]:
-    """Give the workers of a build, or some of their own that end with the block. Those that broke end in any case."""
-    own = Workers() if workers is None else workers
-    try:
-        yield own
-    except BrokenProcessPool:
-        own.close()
-        raise
-    finally:
-        if workers is None:
-            own.close()
 
 
 def _made(work: Work, tasks: Sequence[Task], pool: ProcessPoolExecutor) -> Iterator[Part]:
@@ -135,63 +94,6 @@ def _killed(work: Work, tasks: Sequence[Task]) -> PrefkitError:
     )
     hint = "most often memory: see `dmesg`, and give the machine more of it; what is finished is kept"
     return PrefkitError(what, where=work.store.shown, hint=hint)
-
-
-def _workers(count: int) -> ProcessPoolExecutor:
-    """Open worker processes, each with its share of the cores, which end with this one."""
-    share = max(cores() // count, 1)
-    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=(share,))
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Start worker processes that Ctrl-C does not reach: this process ends them, once they have filed their part.
-
-    A blocked signal stays blocked in a child; here it is only delayed. Blocking it is not enough to delay it: another
-    thread may take it, and Python then interrupts this one, with a child that waits for what it was to be told.
-    """
-    resource_tracker.ensure_running()  # starting it later would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with _delayed():
-            yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _delayed() -> Iterator[None]:
-    """Take Ctrl-C to heart only at the end. Outside the main thread, which alone is interrupted, nothing changes."""
-    if current_thread() is not main_thread():
-        yield
-        return
-    came: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if came:
-            signal.raise_signal(signal.SIGINT)
-
-
-def _begin(share: int) -> None:
-    """Set a worker up: its libraries use its share of the cores, and it ends with its parent."""
-    os.environ.setdefault("POLARS_MAX_THREADS", str(share))  # read when polars first works, which is later
-    pa.set_cpu_count(share)
-    _end_with_parent()
-
-
-def _end_with_parent() -> None:
-    """End this worker as soon as the process that started it is gone, however it went."""
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    Thread(target=watch, name="prefkit-parent", daemon=True).start()
 
 
 def _work(

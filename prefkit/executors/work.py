@@ -10,6 +10,7 @@ from prefkit.manifest import Part
 from prefkit.parts import Task
 from prefkit.stage import Stage
 from prefkit.store import Store
+from prefkit.streaming import Here
 
 __all__ = ["Executor", "Work", "asks_models", "engines_of", "memo_path"]
 
@@ -28,6 +29,8 @@ class Work(NamedTuple):
     """Whether answers that are remembered are asked for again."""
     spend: Spend | None
     """What counts for the whole run; None counts this step apart."""
+    here: Here = Here()
+    """What parts that are made in this process may use, and whom they tell. An executor need not."""
 
 
 class Executor(Protocol):

@@ -8,25 +8,26 @@ and the runs of the pairs being looked at, up to four million at a time.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from prefkit.maps import map_file
 from prefkit.near.clusters import clusters_of
 from prefkit.near.jaccard import blocks, jaccard, sets
-from prefkit.near.kept import Kept, Shelf
+from prefkit.near.kept import Kept, Shelf, keep_at
 from prefkit.near.minhash import Banding, Sketch, fingerprints, promising, sketched
 from prefkit.near.words import Grams, Unit, grams, mix, parts
 from prefkit.tables import rows_of
 from prefkit.texts import contents, same_codes, squeeze
-from prefkit.threads import in_threads
+from prefkit.threads import Apart, in_threads
 
-__all__ = ["Runs", "alike"]
+__all__ = ["Lying", "Runs", "alike"]
 
-_SLICE_ROWS, _SLICE_BYTES = 4096, 1 << 21
+_SLICE_ROWS, _SLICE_BYTES = 2048, 1 << 20
 _LOOKED_AT = 1 << 22
 
 
@@ -37,20 +38,31 @@ class Runs(NamedTuple):
     unit: Unit = "words"
 
 
-class _Sketched(NamedTuple):
+class Lying(NamedTuple):
+    """Where the columns lie, for worker processes that sketch them."""
+
+    apart: Apart
+    files: Sequence[tuple[Path, int]]
+    """Arrow files, and how many rows each has."""
+    names: Sequence[str]
+    """Of the columns."""
+
+
+class _Slice(NamedTuple):
+    """What is known of some rows."""
+
     prints: np.ndarray
     """Equal where rows have the same runs, uint64 [rows, 2]."""
     sizes: np.ndarray
     """How many runs each row has, int32 [rows]."""
-    sketches: Kept
 
 
-class _Slice(NamedTuple):
-    """What is known of the rows of one slice, as in `_Sketched`."""
+class _Sketched(NamedTuple):
+    """What is known of all rows."""
 
     prints: np.ndarray
     sizes: np.ndarray
-    sketch: Sketch
+    sketches: Kept
 
 
 def alike(
@@ -63,15 +75,17 @@ def alike(
     rows: np.ndarray | None = None,
     work: Path | None = None,
     threads: int = 1,
+    lying: Lying | None = None,
 ) -> np.ndarray:
     """Return the cluster of each row: int64 [rows], equal where a chain of pairs at the threshold joins two rows.
 
     `columns` are conversations; of several columns, runs count as shared within the same column only. Rows are
     compared where `within`, int64 [rows], is equal. Rows without a word are alike where they are equal, whitespace
     aside. `rows`, int64 and ascending, says which rows of the columns are meant, all by default. `work` is an empty
-    folder for what need not be in memory. `threads` of them sketch at once.
+    folder for what need not be in memory. `threads` of them sketch at once, or worker processes where the rows are
+    `lying` in several files.
     """
-    told = _sketched(columns, rows, runs, banding, work, threads)
+    told = _sketched(columns, rows, runs, banding, work, threads, lying)
     codes = same_codes(told.prints, within)
     first = np.full(int(codes.max(initial=-1)) + 1, len(codes))
     np.minimum.at(first, codes, np.arange(len(codes)))
@@ -105,22 +119,68 @@ def _sketched(
     banding: Banding,
     work: Path | None,
     threads: int,
+    lying: Lying | None,
 ) -> _Sketched:
-    prints, sizes = [np.zeros((0, 2), np.uint64)], [np.zeros(0, np.int32)]
     sketches = Kept(banding, work)
 
-    def sketch(texts: Sequence[pa.StringArray]) -> _Slice:
-        found = _runs_of(texts, runs)
-        counts, marks = np.diff(found.bounds).astype(np.int32), fingerprints(found)
-        silent = np.flatnonzero(counts == 0)
-        marks[silent] = _plain_prints([text.take(pa.array(silent)) for text in texts])
-        return _Slice(marks, counts, sketched(found, banding))
+    def here() -> Iterator[_Slice]:
+        slices = _slices(columns, rows)
+        for part, sketch in in_threads(lambda texts: _sketch(texts, runs, banding), slices, threads):
+            sketches.add(sketch)
+            yield part
 
-    for part in in_threads(sketch, _slices(columns, rows), threads):
-        prints.append(part.prints)
-        sizes.append(part.sizes)
-        sketches.add(part.sketch)
-    return _Sketched(np.concatenate(prints), np.concatenate(sizes), sketches)
+    parts = [_Slice(np.zeros((0, 2), np.uint64), np.zeros(0, np.int32))]
+    if lying is None or work is None or len(lying.files) <= 1:
+        parts += here()
+    else:
+        parts += lying.apart(_sketch_file, _tasks(lying, rows, runs, banding, work))
+    return _Sketched(*_joined(parts), sketches)
+
+
+def _joined(parts: Sequence[_Slice]) -> _Slice:
+    return _Slice(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _sketch(texts: Sequence[pa.StringArray], runs: Runs, banding: Banding) -> tuple[_Slice, Sketch]:
+    found = _runs_of(texts, runs)
+    counts, marks = np.diff(found.bounds).astype(np.int32), fingerprints(found)
+    silent = np.flatnonzero(counts == 0)
+    marks[silent] = _plain_prints([text.take(pa.array(silent)) for text in texts])
+    return _Slice(marks, counts), sketched(found, banding)
+
+
+def _tasks(
+    lying: Lying, rows: np.ndarray | None, runs: Runs, banding: Banding, work: Path
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the arguments of `_sketch_file` for each file that has any of the rows."""
+    start, before = 0, 0
+    for path, count in lying.files:
+        own = None
+        if rows is not None:
+            own = rows[slice(*np.searchsorted(rows, [start, start + count]))] - start
+        wanted = count if own is None else len(own)
+        if wanted:
+            yield path, lying.names, own, runs, banding, work, before
+        start, before = start + count, before + wanted
+
+
+def _sketch_file(
+    path: Path,
+    names: Sequence[str],
+    rows: np.ndarray | None,
+    runs: Runs,
+    banding: Banding,
+    work: Path,
+    before: int,
+) -> _Slice:
+    """Sketch rows of a file, in a worker; so many come before them in other files."""
+    parts, sketches = list[_Slice](), list[Sketch]()
+    for texts in _slices(map_file(path).table.select(names).columns, rows):
+        part, sketch = _sketch(texts, runs, banding)
+        parts.append(part)
+        sketches.append(sketch)
+    keep_at(work, before, Sketch(*(np.concatenate(arrays) for arrays in zip(*sketches, strict=True))))
+    return _joined(parts)
 
 
 def _read(columns: Sequence[pa.ChunkedArray], runs: Runs) -> Iterator[Grams]:
@@ -128,7 +188,7 @@ def _read(columns: Sequence[pa.ChunkedArray], runs: Runs) -> Iterator[Grams]:
 
 
 def _slices(columns: Sequence[pa.ChunkedArray], rows: np.ndarray | None) -> Iterator[list[pa.StringArray]]:
-    """Yield the texts of a few thousand rows, 2 MB a time: one array a column."""
+    """Yield the texts of a few thousand rows, a megabyte or two a time: one array a column."""
     for batch in _batches(columns, rows):
         texts = [_whole(contents(pa.chunked_array([column]))) for column in batch.columns]
         lengths = [pc.fill_null(pc.binary_length(text), 0).to_numpy(zero_copy_only=False) for text in texts]

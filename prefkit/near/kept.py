@@ -5,6 +5,7 @@ written one after the other and read band by band, or at a few places, so they m
 """
 
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +15,7 @@ import numpy as np
 from prefkit.maps import map_numbers
 from prefkit.near.minhash import Banding, Sketch
 
-__all__ = ["Kept", "Shelf"]
+__all__ = ["Kept", "Shelf", "keep_at"]
 
 _HELD = 1 << 16
 """Texts whose sketches are gathered before they are written."""
@@ -100,6 +101,22 @@ class Kept:
                 _append(file, keys[:, band])
         with (self._folder / "bits").open("ab") as file:
             _append(file, np.concatenate([sketch.bits for sketch in waiting]))
+
+
+def keep_at(folder: Path, start: int, sketch: Sketch) -> None:
+    """Keep, in a folder that a `Kept` will look into, the sketches of texts from the number `start` on.
+
+    Several processes may do so at once, each with its own texts.
+    """
+    for band, keys in enumerate(sketch.keys.T):
+        _write_at(folder / f"keys-{band}", start, np.ascontiguousarray(keys))
+    _write_at(folder / "bits", start, sketch.bits)
+
+
+def _write_at(path: Path, start: int, rows: np.ndarray) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+        file.seek(start * rows[:1].nbytes)
+        file.write(rows.data)
 
 
 def _append(file: BinaryIO, numbers: np.ndarray) -> None:

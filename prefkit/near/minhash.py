@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prefkit.near.jaccard import blocks
 from prefkit.near.words import Grams, mix, multipliers
 
 __all__ = [
@@ -30,8 +31,8 @@ __all__ = [
 _MOST_HASHES = 128
 _WANTED = 0.99
 _MISSED = 0.001
-_ORDERS = 8
-"""Orders that are taken at once: 32 bytes a run of words."""
+_ORDERS, _RUNS = 8, 1 << 15
+"""Orders and runs of words that are taken at once: a megabyte, which the cache of a core holds."""
 _COMPARED = 1 << 14
 """Pairs that are compared at once: 4 MB."""
 
@@ -86,14 +87,18 @@ def sketched(grams: Grams, banding: Banding) -> Sketch:
     starts = grams.bounds[filled]
     hashes = (grams.hashes >> np.uint64(32)).astype(np.uint32)
     factors = multipliers(bits.shape[1])
-    ordered = np.empty((_ORDERS, len(hashes)), np.uint32)
     lowest = np.empty((bits.shape[1], len(filled)), np.uint32)
-    for start in range(
-        0, len(factors), _ORDERS
-    ):  # a few at once: each call hands Python's lock to other threads
-        some = factors[start : start + _ORDERS, None]
-        np.multiply(hashes, some, out=ordered[: len(some)])
-        np.minimum.reduceat(ordered[: len(some)], starts, axis=1, out=lowest[start : start + len(some)])
+    ends = np.append(starts, len(hashes))
+    for texts in blocks(np.diff(ends), _RUNS):  # a few at a time, and stay in the cache of a core
+        some = hashes[ends[texts.start] : ends[texts.stop]]
+        first = starts[texts] - ends[texts.start]
+        ordered = np.empty((_ORDERS, len(some)), np.uint32)
+        for start in range(0, len(factors), _ORDERS):
+            these = factors[start : start + _ORDERS, None]
+            np.multiply(some, these, out=ordered[: len(these)])
+            np.minimum.reduceat(
+                ordered[: len(these)], first, axis=1, out=lowest[start : start + len(these), texts]
+            )
     bits[filled] = lowest.T
     bands = lowest.reshape(banding.bands, banding.rows, -1)
     key = np.zeros((banding.bands, len(filled)), np.uint64)

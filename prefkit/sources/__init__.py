@@ -10,7 +10,7 @@ layout its rows have (`layouts`), what one value means (`cells`, `conversations`
 becomes (`shape`, `rows`).
 """
 
-from prefkit.sources.apart import Apart, can_be_apart, read_apart
+from prefkit.sources.apart import can_be_apart, read_apart
 from prefkit.sources.contents import RefDigest, identity
 from prefkit.sources.gathering import ScatteredError, gather, passed_through, unify
 from prefkit.sources.layouts import LAYOUTS
@@ -20,7 +20,6 @@ from prefkit.sources.source import Coding, Join, Source, Target, portable
 __all__ = [
     "LAYOUTS",
     "VERSION",
-    "Apart",
     "Batch",
     "Coding",
     "Join",

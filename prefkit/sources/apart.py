@@ -6,9 +6,9 @@ had read them all. A few files are read ahead, no more, so what lies on disk in 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import pyarrow as pa
 from pyarrow import ipc
@@ -17,15 +17,9 @@ from prefkit.sources.chunks import CHUNK_ROWS, BadRow, bad_table
 from prefkit.sources.reading import Batch, arranged, check_there, looked_at, most_rows, read_file
 from prefkit.sources.source import Source
 from prefkit.sources.tally import Tally
+from prefkit.threads import Apart
 
-__all__ = ["Apart", "can_be_apart", "read_apart"]
-
-
-class Apart(Protocol):
-    """Calls a function in worker processes."""
-
-    def __call__(self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-        """Yield what the function returns for each of several arguments, in order, working a few ahead."""
+__all__ = ["can_be_apart", "read_apart"]
 
 
 class _Part(NamedTuple):

@@ -16,6 +16,7 @@ from prefkit.identity import hash_json
 from prefkit.sources.files import DataFile, beside, find, inspect, reading
 from prefkit.sources.hub import hub_files, hub_folder
 from prefkit.sources.source import Source
+from prefkit.threads import cores, in_threads
 
 __all__ = ["RefDigest", "identity"]
 
@@ -40,7 +41,7 @@ def identity(
     if source.join is not None:
         files.append(inspect(beside(source.file, folder) / source.join.file, source.join.file))
     known = _load(cache)
-    digests = [_file_digest(file, known) for file in files]
+    digests = list(in_threads(lambda file: _file_digest(file, known), files, cores()))
     _save(cache, known)
     if source.hub is not None and hub_folder(source, folder) is None:
         named = {

@@ -30,7 +30,7 @@ from pydantic import (
 
 from prefkit.columns import MESSAGES, Columns
 from prefkit.engines import Engines, Failure, Model
-from prefkit.near.alike import Runs, alike
+from prefkit.near.alike import Lying, Runs, alike
 from prefkit.near.minhash import Banding, tuned
 from prefkit.near.vectors import alike_vectors, unit_vectors
 from prefkit.near.words import Unit
@@ -170,7 +170,15 @@ class Dedup(Stage):
             runs = Runs(self.n, self.unit)
             return _Found(
                 alike(
-                    columns, runs, threshold, banding, within, rows=rows, work=ctx.work, threads=ctx.threads
+                    columns,
+                    runs,
+                    threshold,
+                    banding,
+                    within,
+                    rows=rows,
+                    work=ctx.work,
+                    threads=ctx.threads,
+                    lying=Lying(ctx.apart, ctx.files, self._texts()) if ctx.apart and ctx.files else None,
                 )
             )
         assert self.model is not None

@@ -79,8 +79,9 @@ def test_a_worker_without_memory_is_one_clear_error(bench, heavy, bytes_left):
     bench.check_whole(heavy, "many")
 
 
-def test_a_build_without_memory_is_one_clear_error(bench, heavy):
-    child = bench.hooked(*bench.command("many"), how="memory", at=12)
+@pytest.mark.parametrize("at", [8, 14, 30])
+def test_a_build_without_memory_is_one_clear_error(bench, heavy, at):
+    child = bench.hooked(*bench.command("many"), how="memory", at=at)
     code, _, err = bench.ends(child)
     assert code in (2, -signal.SIGABRT), (
         err

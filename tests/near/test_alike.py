@@ -7,9 +7,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import ipc
 
 from prefkit.columns import MESSAGES
-from prefkit.near.alike import Runs, alike
+from prefkit.executors.calls import Calls
+from prefkit.near.alike import Lying, Runs, alike
 from prefkit.near.minhash import Banding, tuned
 
 WORDS = Runs(1)
@@ -122,3 +124,23 @@ def test_a_chain_is_one_cluster():
     labels = found(["a b c d", "b c d e", "c d e f"], 0.6)
     assert len(set(labels.tolist())) == 1
     assert len(set(found(["a b c d", "c d e f"], 0.6).tolist())) == 2
+
+
+@pytest.mark.parametrize("some", [False, True])
+def test_rows_that_lie_in_files_are_sketched_in_worker_processes_with_the_same_result(tmp_path, some):
+    texts = [f"{'one two three four' if row % 3 else ''} {row // 4}" for row in range(60)]
+    whole, work, files = pa.table({"prompt": said(texts)}), tmp_path / "work", []
+    work.mkdir()
+    for start, stop in ((0, 25), (25, 25), (25, 31), (31, 60)):
+        path = tmp_path / f"{start}-{stop}.arrow"
+        with ipc.new_file(str(path), whole.schema) as file:
+            file.write_table(whole.slice(start, stop - start))
+        files.append((path, stop - start))
+    rows = np.flatnonzero(np.arange(60) % 31 > 2) if some else None
+    within = np.zeros(60 if rows is None else len(rows), np.int64)
+    given = ([whole["prompt"]], WORDS, 0.7, SURE, within)
+    lying = Lying(Calls(2), files, ["prompt"])
+    there = alike(*given, rows=rows, work=work, lying=lying)
+    assert (work / "bits").stat().st_size == len(within) * SURE.bands * SURE.rows
+    assert (same(there) == same(alike(*given, rows=rows))).all()
+    assert 1 < len(set(there.tolist())) < len(within)
