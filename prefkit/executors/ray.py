@@ -23,7 +23,7 @@ from prefkit.engines.placement import billed
 from prefkit.engines.spend import BudgetError
 from prefkit.errors import PrefkitError, StoreError
 from prefkit.executors.hub import Counts, Hub, added, told
-from prefkit.executors.ray_cluster import failure, join, quiet, story
+from prefkit.executors.ray_cluster import failure, got, join, quiet, story
 from prefkit.executors.ray_sizes import Bounds, gpus_of, memory_of, pool_of
 from prefkit.executors.travel import Order, read_outcome, write_order, write_task
 from prefkit.executors.work import Work, asks_models, memo_path
@@ -135,7 +135,7 @@ class OnRay:
                     return
                 ready, pending = ray.wait(pending, timeout=_POLL_SECONDS)
                 for reference in ready:
-                    yield _part(work, _got(reference))
+                    yield _part(work, got(reference))
         finally:
             for reference in pending:
                 ray.cancel(reference)
@@ -238,17 +238,6 @@ def _sign(work: Work) -> Iterator[str]:
         return
     with work.store.workspace() as folder:
         yield str(folder.absolute())
-
-
-def _got(reference: Any) -> str:
-    """Return what a task returned."""
-    import ray
-
-    try:
-        outcome: str = ray.get(reference)
-    except ray.exceptions.RayError as error:
-        raise failure(error) from error
-    return outcome
 
 
 def _outcomes(dataset: Any) -> Generator[str, None, None]:

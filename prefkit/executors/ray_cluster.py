@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from prefkit import __version__
 from prefkit.errors import PrefkitError
 
-__all__ = ["failure", "join", "quiet", "story"]
+__all__ = ["failure", "got", "join", "quiet", "story"]
 
 _FLAG = "--ray-address"
 _KNOCK_SECONDS = 10.0
@@ -109,6 +109,16 @@ def story() -> str:
     parts = [_many(nodes, "node"), _many(int(found.get("CPU", 0)), "CPU")]
     parts += [_many(int(found["GPU"]), "GPU")] if found.get("GPU") else []
     return f"{', '.join(parts)} at {ray.get_runtime_context().gcs_address}"
+
+
+def got(reference: Any) -> Any:
+    """Return what a task returned. Raises what `failure` makes of what went wrong."""
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        raise failure(error) from error
 
 
 def failure(error: Any) -> BaseException:

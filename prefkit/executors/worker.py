@@ -14,6 +14,7 @@ from prefkit.engines import Engines, Spend
 from prefkit.engines.placement import open_engines
 from prefkit.errors import PrefkitError, StoreError
 from prefkit.executors.shared import Shared
+from prefkit.executors.spread import spread
 from prefkit.executors.travel import (
     Order,
     read_order,
@@ -22,6 +23,7 @@ from prefkit.executors.travel import (
     write_part,
 )
 from prefkit.parts import make_part
+from prefkit.streaming import Here
 from prefkit.threads import cores
 
 __all__ = ["MOST_TIMES", "Maker", "get_ready", "make_remotely"]
@@ -115,7 +117,8 @@ def _made(order: Order, text: str, engines: Engines, hub: Any, call: str) -> str
         hint = "most often memory: give the workers more of it, or the recipe smaller shards; `ray logs` has more"
         raise PrefkitError(what, hint=hint)
     try:
-        part = make_part(work.stage, task, work.store, engines, work.seed, work.shard_rows)
+        here = Here(apart=spread if work.store.remote is None else None)
+        part = make_part(work.stage, task, work.store, engines, work.seed, work.shard_rows, here)
     except MemoryError as error:
         what = f"stage '{work.stage.name}': a worker had too little memory for its part"
         raise PrefkitError(

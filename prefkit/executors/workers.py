@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from prefkit.threads import cores
 
-__all__ = ["Workers", "kept_workers", "undisturbed"]
+__all__ = ["Workers", "keep_memory", "kept_workers", "undisturbed"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of options in malloc.h."""
@@ -99,11 +99,11 @@ def _begin(share: int) -> None:
     """Set a worker up: its libraries use its share of the cores, and it ends with its parent."""
     os.environ.setdefault("POLARS_MAX_THREADS", str(share))  # read when polars first works, which is later
     pa.set_cpu_count(share)
-    _keep_memory()
+    keep_memory()
     _end_with_parent()
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let freed arrays of up to 32 MB be used again: the C library would give each back, and page by page ask for it anew.
 
     Where it is not glibc, nothing changes.

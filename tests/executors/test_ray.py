@@ -43,7 +43,7 @@ build:
   - judge: {model: judge}
   - margin
   - label: {ops: [from-scores, {tie: {rule: delta, delta: 0.1}}]}
-  - dedup: {by: pair}
+  - dedup: {by: pair, kind: minhash, threshold: 0.9}
   - order: {kind: sort, by: margin}
 """
 ROWS = 8

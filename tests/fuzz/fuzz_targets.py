@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,6 +141,36 @@ def reader(data: bytes) -> None:
             digest(batch.bad)
 
 
+def columnar(data: bytes) -> None:
+    """A Parquet file, or one or a stream of Arrow; what they hold is spelled in many ways."""
+    reader(
+        bytes([NAMES.index("x.arrow" if data.startswith((b"ARROW1", b"\xff\xff\xff\xff")) else "x.parquet")])
+        + data
+    )
+
+
+def columns() -> list[bytes]:
+    """Tables in each spelling: pages of both versions, dictionaries, codecs, views, runs, lists."""
+    rows = {"prompt": ["a question"] * 40, "chosen": ["yes " * n for n in range(40)], "rejected": ["no"] * 40}
+    plain = pa.table({**rows, "k": pa.array([[n, None] for n in range(40)])})
+    found = []
+    for pages, codec, listed in product(("1.0", "2.0"), ("none", "snappy", "zstd", "lz4"), (True, False)):
+        sink = io.BytesIO()
+        pq.write_table(plain, sink, data_page_version=pages, compression=codec, use_dictionary=listed)
+        found.append(sink.getvalue())
+    for encoding in ("DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"):
+        sink = io.BytesIO()
+        spelled = dict.fromkeys(rows, encoding)
+        pq.write_table(plain.select(list(rows)), sink, use_dictionary=False, column_encoding=spelled)
+        found.append(sink.getvalue())
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([30, 40], pa.int32()), pa.array(["x", "y"]))
+    spelled = plain.append_column("v", plain["chosen"].cast(pa.string_view())).append_column("r", runs)
+    spelled = spelled.append_column("d", plain["prompt"].dictionary_encode())
+    for codec, stream in product((None, "zstd", "lz4"), (True, False)):
+        found.append(arrow_bytes(spelled, stream=stream, codec=codec))
+    return found
+
+
 ROWS: tuple[dict[str, object], ...] = (
     {
         "p": "q",
@@ -207,9 +238,10 @@ def files() -> list[bytes]:
     return [*every, *(bytes([at]) + body for at, body in made[8:])]
 
 
-def arrow_bytes(table: pa.Table, *, stream: bool = False) -> bytes:
+def arrow_bytes(table: pa.Table, *, stream: bool = False, codec: str | None = None) -> bytes:
     sink = io.BytesIO()
-    with (ipc.new_stream if stream else ipc.new_file)(sink, table.schema) as writer:
+    options = ipc.IpcWriteOptions(compression=codec)
+    with (ipc.new_stream if stream else ipc.new_file)(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     return sink.getvalue()
 
@@ -544,6 +576,12 @@ TARGETS: dict[str, Target] = {
     "recipe": Target(recipe, recipes, ("prefkit.recipe", "prefkit.yaml_strict", "yaml"), 3000),
     "sets": Target(sets, edits, ("prefkit.edits", "prefkit.yaml_strict", "prefkit.recipe"), 600),
     "reader": Target(reader, files, ("prefkit.sources",), 4096),
+    "columnar": Target(
+        columnar,
+        columns,
+        tuple(f"prefkit.sources.{name}" for name in ("columnar", "pages", "thrift", "bodies", "unfolding")),
+        16_384,
+    ),
     "judge": Target(judge, judgements, ("prefkit.judging.verdicts",), 6000),
     "http": Target(
         http,
