@@ -11,6 +11,7 @@ stands before `@` and after `?`, and the values of environment variables that ho
 
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -137,5 +138,14 @@ def _cut(value: object) -> object:
     if isinstance(value, str) and len(value) > _LONGEST:
         return f"{value[:_LONGEST]}... ({len(value) - _LONGEST} characters more)"
     if isinstance(value, float):
-        return round(value, 6) if value == value and abs(value) != float("inf") else str(value)  # noqa: PLR0124
-    return value
+        return round(value, 6) if math.isfinite(value) else str(value)
+    return _plain(value)
+
+
+def _plain(value: object) -> object:
+    """Return what is nested with text in the place of numbers that JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -184,3 +184,16 @@ def test_events_reach_the_handlers_of_a_library_user_and_nobody_else(cli, caplog
         cli.ok("build", "small.yaml", *ENGINES)
     told = [(record.getMessage(), fields_of(record)) for record in caplog.records if record.name == "prefkit"]
     assert ("build done", "small") in [(event, fields.get("run")) for event, fields in told]
+
+
+def test_numbers_that_json_has_no_word_for_are_texts(tmp_path):
+    with (tmp_path / "log").open("w") as file, listening(JsonLines(file)):
+        metrics = {"loss": float("nan"), "margin": [1e-9, float("-inf")]}
+        note("training", {"metrics": metrics, "seconds": float("inf")})
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    found = json.loads((tmp_path / "log").read_text(), parse_constant=refuse)
+    assert found["metrics"] == {"loss": "nan", "margin": [1e-9, "-inf"]}
+    assert found["seconds"] == "inf"
