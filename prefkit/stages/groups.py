@@ -40,6 +40,8 @@ __all__ = ["Groups"]
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _PLACED = "placed-by"
 _HELD_OUT = 0.25
+_DECIMALS = 12
+"""Of shares and probabilities: beyond them, what a fit gives depends on the processor, and rows should not."""
 
 
 class _Rows(NamedTuple):
@@ -77,6 +79,7 @@ class Groups(Stage):
     model_config = ConfigDict(serialize_by_alias=True)
 
     name: ClassVar[str] = "groups"
+    version: ClassVar[int] = 2
     kind: ClassVar[Kind] = "global"
     level: ClassVar[Flow] = PAIRS
     random: ClassVar[bool] = True
@@ -152,10 +155,10 @@ class Groups(Stage):
             self._tell(found, rows, ctx)
         there = np.isfinite(found.p)
         names = pa.array(list(_LETTERS[: self.groups])).take(pa.array(found.group, mask=found.group < 0))
-        lists = pa.FixedSizeListArray.from_arrays(pa.array(found.share.ravel()), self.groups)
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(found.share.ravel().round(_DECIMALS)), self.groups)
         shares = pc.if_else(pa.array(there), lists.cast(pa.list_(pa.float64())), None)
         table = put(put(table, "group", pc.if_else(pa.array(there), names, None)), "group_shares", shares)
-        table = put(table, "p_chosen", nullable(found.p))
+        table = put(table, "p_chosen", nullable(found.p.round(_DECIMALS)))
         return ctx.drop(table, word_where(rows.places, _PLACED))
 
     def _features(self, table: pa.Table, ctx: Context) -> tuple[pa.Table, _Rows]:
