@@ -17,8 +17,6 @@ _DEEPEST = 16
 
 def struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[Fields, int]:
     """Return the fields of a struct and where it ends. Raises ValueError, and IndexError where `data` ends first."""
-    if depth > _DEEPEST:
-        raise ValueError("nested too deeply")
     fields: Fields = {}
     number = 0
     while data[at]:
@@ -35,6 +33,8 @@ def struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[Fields, int]:
 
 
 def _value(data: bytes, at: int, kind: int, depth: int) -> tuple["int | Fields | None", int]:
+    if depth > _DEEPEST:
+        raise ValueError("nested too deeply")
     if kind in {_TRUE, _FALSE}:
         return int(kind == _TRUE), at
     if kind == _BYTE:
