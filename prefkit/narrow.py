@@ -130,7 +130,9 @@ def restored(tables: Sequence[pa.Table], rows: pa.Table, schema: pa.Schema) -> p
 
     `tables` are the shards that rows are fetched from, by their numbers.
     """
-    own = {name: _one(rows[name]) for name in rows.column_names if name != ROW}
+    # Copied, so that files have the same bytes wherever rows come from: how Arrow pads a slice depends on what it is cut from.
+    every = pa.array(np.arange(rows.num_rows))
+    own = {name: _one(rows[name]).take(every) for name in rows.column_names if name != ROW}
     moved = {name: _sources(column) for name, column in own.items() if column.type == MESSAGES}
     wanted = {field.name for field in schema} - set(own)
     wanted |= {source for sources in moved.values() for source in sources.dictionary.to_pylist()}

@@ -20,6 +20,7 @@ from prefkit.errors import DataError
 from prefkit.sources.bodies import Body, bodies
 from prefkit.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, BadRow, Chunk, cut
 from prefkit.sources.files import DataFile, opened, reading
+from prefkit.sources.footer import column_chunks
 from prefkit.sources.pages import Plan, planned
 from prefkit.sources.unfolding import Allowance, items, most_rows, slices
 
@@ -69,8 +70,9 @@ def _groups(
 ) -> Iterator[tuple[Plan, list[int]]]:
     """Yield row groups that are read the same way, some at a time: they are looked at shortly before they are read."""
     last, groups, count = None, list[int](), 0
-    for group in range(meta.num_row_groups):
-        plan = planned(file, meta, group, wanted, rows)
+    told = column_chunks(file, meta.num_row_groups, meta.num_columns)
+    for group, chunks in zip(range(meta.num_row_groups), told, strict=True):
+        plan = planned(file, meta, group, chunks, wanted, rows)
         if last is not None and (plan != last or count >= _AHEAD):
             yield last, groups
             groups, count = [], 0

@@ -17,6 +17,7 @@ import pyarrow as pa
 from prefkit.errors import DataError
 from prefkit.sources.chunks import CHUNK_ROWS
 from prefkit.sources.files import DataFile
+from prefkit.sources.footer import ColumnChunk
 from prefkit.sources.thrift import Fields, struct
 from prefkit.sources.unfolding import FREELY, most_bytes, refuse
 
@@ -75,11 +76,24 @@ class _Column(NamedTuple):
         return np.where(self.longest > 0, self.values * self.longest, self.sizes)
 
 
-def planned(file: DataFile, meta: Any, group: int, wanted: Sequence[str] | None, rows: int) -> Plan:
-    """Plan to read a row group, at most `rows` at a time. Raises DataError if one row could not be held."""
+def planned(
+    file: DataFile,
+    meta: Any,
+    group: int,
+    chunks: Sequence[ColumnChunk],
+    wanted: Sequence[str] | None,
+    rows: int,
+) -> Plan:
+    """Plan to read a row group, at most `rows` at a time. Raises DataError if one row could not be held.
+
+    `chunks` are its columns, as the footer tells them.
+    """
     place = f"row group {group + 1}"
     with file.path.open("rb") as stream:
-        columns = [_looked_at(stream.fileno(), meta, group, at, file) for at in _leaves(meta, wanted)]
+        columns = [
+            _looked_at(stream.fileno(), chunks[at], meta.schema.column(at), file)
+            for at in _leaves(meta, wanted)
+        ]
     most_held = max(FREELY, _HELD * file.path.stat().st_size)
     held = sum(column.held for column in columns)
     if held > most_held:
@@ -135,9 +149,8 @@ def _windowed(column: _Column, rows: int) -> float:
     return float((upto[last] - upto[:-1]).max() + rows * column.longest.max())
 
 
-def _looked_at(handle: int, meta: Any, group: int, at: int, file: DataFile) -> _Column:
+def _looked_at(handle: int, chunk: ColumnChunk, leaf: Any, file: DataFile) -> _Column:
     """Look at the headers of a column's pages. Raises DataError where they are none, or a page is beyond belief."""
-    chunk, leaf = meta.row_group(group).column(at), meta.schema.column(at)
     path = leaf.path
     try:
         pages = list(_pages(handle, chunk))
@@ -164,19 +177,17 @@ class _Page(NamedTuple):
     """Bytes before the part that is compressed."""
 
 
-def _pages(handle: int, chunk: Any) -> Iterator[_Page]:
+def _pages(handle: int, chunk: ColumnChunk) -> Iterator[_Page]:
     """Yield the pages of a column of a row group, as their headers tell them."""
-    at, first = int(chunk.data_page_offset), chunk.dictionary_page_offset
-    if first is not None and 0 < first < at:
-        at = int(first)
-    seen = 0
-    while seen < chunk.num_values:
+    at, seen = chunk.begins, 0
+    while seen < chunk.values:
         header, length = _header(handle, at)
         kind, size, packed = (_count(header[number]) for number in (1, 2, 3))
         at += length
         if kind in _ABOUT:
             about = header[_ABOUT[kind]]
-            assert isinstance(about, dict)
+            if not isinstance(about, dict):
+                raise TypeError("no header of its kind")
             values, encoding = _count(about[1]), _count(about[4 if kind == _DATA_2 else 2])
             plain = _count(about[5]) + _count(about[6]) if kind == _DATA_2 else 0
             yield _Page(kind, at, packed, size, values, encoding, plain)
@@ -202,7 +213,7 @@ def _count(value: Any) -> int:
     return value
 
 
-def _column(handle: int, chunk: Any, leaf: Any, pages: Sequence[_Page]) -> _Column:
+def _column(handle: int, chunk: ColumnChunk, leaf: Any, pages: Sequence[_Page]) -> _Column:
     data = [page for page in pages if page.kind != _DICTIONARY]
     dictionary = next((page for page in pages if page.kind == _DICTIONARY), None)
     width = (
@@ -223,16 +234,16 @@ def _column(handle: int, chunk: Any, leaf: Any, pages: Sequence[_Page]) -> _Colu
     return _Column(leaf.path, width, leaf.max_repetition_level > 0, values, sizes, pointing, longest, held)
 
 
-def _longest(handle: int, chunk: Any, page: _Page | None, values: int) -> float:
+def _longest(handle: int, chunk: ColumnChunk, page: _Page | None, values: int) -> float:
     """Return the most bytes an entry of a dictionary may have; looked up only where that can matter."""
     if page is None:
         raise ValueError("values point to no dictionary")
     if page.size * min(values, CHUNK_ROWS) <= _AT_ONCE and page.size * values <= FREELY:
         return float(page.size)
     data = os.pread(handle, page.packed, page.at)
-    if chunk.compression != "UNCOMPRESSED":
+    if chunk.codec:
         try:
-            data = pa.decompress(data, page.size, codec=chunk.compression.lower(), asbytes=True)
+            data = pa.decompress(data, page.size, codec=chunk.codec, asbytes=True)
         except (ValueError, OSError):  # of a codec that goes by another name there
             return float(page.size)
     at = longest = 0

@@ -5,17 +5,23 @@ and to no other. So they are read here, as values by the numbers of their fields
 not a header raises ValueError.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
 __all__ = ["Fields", "struct"]
 
-Fields: TypeAlias = "dict[int, int | Fields]"
-"""Whole numbers and structs by the number of their field; texts, lists and floats are passed over."""
+Fields: TypeAlias = "dict[int, int | Fields | list[Fields]]"
+"""Whole numbers and structs by the number of their field; texts, floats, and lists but for those asked for are passed over."""
+Lists: TypeAlias = "Mapping[int, Lists]"
+"""Fields that are lists of structs to be kept, and those of these structs."""
 _TRUE, _FALSE, _BYTE, _FLOAT, _TEXT, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
 _DEEPEST = 16
 
 
-def struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[Fields, int]:
+def struct(
+    data: bytes, at: int = 0, depth: int = 0, lists: Lists = MappingProxyType({})
+) -> tuple[Fields, int]:
     """Return the fields of a struct and where it ends. Raises ValueError, and IndexError where `data` ends first."""
     fields: Fields = {}
     number = 0
@@ -26,10 +32,32 @@ def struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[Fields, int]:
             number += step
         else:
             number, at = _whole(data, at)
+        if kind == _LIST and number in lists:
+            fields[number], at = _structs(data, at, depth + 1, lists[number])
+            continue
         value, at = _value(data, at, kind, depth)
         if value is not None:
             fields[number] = value
     return fields, at + 1
+
+
+def _structs(data: bytes, at: int, depth: int, lists: Lists) -> tuple[list[Fields], int]:
+    count, kind, at = _head(data, at)
+    if count and kind != _STRUCT:
+        raise ValueError("a list of something else")
+    found = list[Fields]()
+    for _ in range(count):
+        fields, at = struct(data, at, depth, lists)
+        found.append(fields)
+    return found, at
+
+
+def _head(data: bytes, at: int) -> tuple[int, int, int]:
+    """Return how many elements a list has, their kind, and where the first begins."""
+    count, kind, at = data[at] >> 4, data[at] & 15, at + 1
+    if count == 15:
+        count, at = _number(data, at)
+    return count, kind, at
 
 
 def _value(data: bytes, at: int, kind: int, depth: int) -> tuple["int | Fields | None", int]:
@@ -59,9 +87,8 @@ def _behind_many(data: bytes, at: int, kind: int, depth: int) -> int:
             return at
         kinds, at = [data[at] >> 4, data[at] & 15], at + 1
     elif kind in {_LIST, _SET}:
-        count, kinds, at = data[at] >> 4, [data[at] & 15], at + 1
-        if count == 15:
-            count, at = _number(data, at)
+        count, one, at = _head(data, at)
+        kinds = [one]
     else:
         raise ValueError(f"no kind of field is called {kind}")
     for _ in range(count):
