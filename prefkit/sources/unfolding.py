@@ -88,7 +88,15 @@ def items(table: pa.Table) -> int:
 
 def _items(array: pa.Array) -> int:
     inside = _inside(array)
-    return max([*map(len, inside), *map(_items, inside)], default=0)
+    return max([*map(_length, inside), *map(_items, inside)], default=0)
+
+
+def _length(array: pa.Array) -> int:
+    """Return a length. Raises ArrowInvalid for one below nought, of which Python says only that something went wrong."""
+    try:
+        return len(array)
+    except SystemError as error:
+        raise pa.ArrowInvalid("an array has fewer values than none") from error
 
 
 def _inside(array: pa.Array) -> list[pa.Array]:
