@@ -62,7 +62,7 @@ def apply_to_all(
     `lap` is told `reading`, `working` and `filing` as each is done. What the stage set aside stands in `ctx`, for
     counting.
     """
-    files, tables = _opened(shards, store, here.threads)
+    files, tables = _opened(shards, store, _threads(store, here))
     ctx = replace(ctx, threads=here.threads, apart=here.apart, files=_lying(shards, store, len(files)))
     with let_go(files):
         lap("reading")
@@ -77,7 +77,7 @@ def apply_to_all(
 def _opened(shards: Sequence[Shard], store: Store, threads: int) -> tuple[list[MappedFile], list[pa.Table]]:
     """Return the shards' tables, checked against their digests, and the files that they are mapped from."""
     files, tables = list[MappedFile](), list[pa.Table]()
-    got = in_threads(store.get, shards, threads if store.remote is None else 1)
+    got = in_threads(store.get, shards, threads)
     for path, table in zip(map(store.path, shards), got, strict=True):
         if path.is_file():
             files.append(map_file(path))
@@ -102,7 +102,8 @@ def _whole(
     with store.workspace() as work:
         result = stage(pa.concat_tables(tables), replace(ctx, work=work))
     lap("working")
-    outputs = _put(store, store.put, cut(result, shard_rows), here)
+    filed = in_threads(store.put, cut(result, shard_rows), _threads(store, here))
+    outputs = tuple(_told(filed, here))
     dropped, failed = (put_aside(store, aside) for aside in (ctx.dropped, ctx.failed))
     return Filed(outputs, dropped, failed, result.num_rows)
 
@@ -125,20 +126,19 @@ def _narrow(
     lap("working")
     pieces = cut(result, shard_rows)
     if here.apart is not None and len(shards) > 1 and store.remote is None:
-        outputs = tuple(_told(_put_apart(narrow, shards, store, pieces, here.apart), here))
+        filed = _put_apart(narrow, shards, store, pieces, here.apart)
     else:
-        outputs = _put(store, lambda piece: store.put(narrow.whole(piece)), pieces, here)
+        filed = in_threads(lambda piece: store.put(narrow.whole(piece)), pieces, _threads(store, here))
+    outputs = tuple(_told(filed, here))
     dropped, failed = (
         _put_aside_whole(aside, narrow, files, store, shard_rows) for aside in (ctx.dropped, ctx.failed)
     )
     return Filed(outputs, dropped, failed, result.num_rows)
 
 
-def _put(
-    store: Store, put: Callable[[pa.Table], Shard], pieces: Iterator[pa.Table], here: Here
-) -> tuple[Shard, ...]:
-    """File pieces, several at once, and tell of each. To a store elsewhere they are sent one after the other."""
-    return tuple(_told(in_threads(put, pieces, here.threads if store.remote is None else 1), here))
+def _threads(store: Store, here: Here) -> int:
+    """Return how many shards are got or filed at once: with a store elsewhere, one after the other."""
+    return here.threads if store.remote is None else 1
 
 
 def _put_apart(

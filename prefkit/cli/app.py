@@ -78,10 +78,8 @@ def _stoppable(verb: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError as error:
             _drop_output()  # whoever read it has seen enough: `prefkit show run | head`
             raise _StoppedError(0) from error
-        except (
-            MemoryError,
-            SystemError,
-        ) as error:  # the latter where Python itself went without and did not say so
+        except (MemoryError, SystemError) as error:
+            # The latter comes where Python itself went without, and did not say so.
             hint = "fewer --jobs, or a machine with more memory; what is finished is kept"
             raise PrefkitError(f"out of memory: {_first_line(error)}", hint=hint) from error
         except OSError as error:

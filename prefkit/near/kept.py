@@ -8,7 +8,6 @@ import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -51,6 +50,7 @@ class Kept:
         self._folder = folder
         self._waiting: list[Sketch] = []
         self._sketches: list[Sketch] = []
+        self._written = 0
         self._bits: np.ndarray | None = None
         self._area: mmap.mmap | None = None
 
@@ -95,12 +95,9 @@ class Kept:
         if self._folder is None or not waiting:
             self._sketches += waiting
             return
-        keys = np.concatenate([sketch.keys for sketch in waiting])
-        for band in range(self._banding.bands):
-            with (self._folder / f"keys-{band}").open("ab") as file:
-                _append(file, keys[:, band])
-        with (self._folder / "bits").open("ab") as file:
-            _append(file, np.concatenate([sketch.bits for sketch in waiting]))
+        sketch = Sketch(*(np.concatenate(arrays) for arrays in zip(*waiting, strict=True)))
+        keep_at(self._folder, self._written, sketch)
+        self._written += len(sketch.bits)
 
 
 def keep_at(folder: Path, start: int, sketch: Sketch) -> None:
@@ -117,7 +114,3 @@ def _write_at(path: Path, start: int, rows: np.ndarray) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
         file.seek(start * rows[:1].nbytes)
         file.write(rows.data)
-
-
-def _append(file: BinaryIO, numbers: np.ndarray) -> None:
-    file.write(np.ascontiguousarray(numbers).data)

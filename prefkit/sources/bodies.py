@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pyarrow import ipc
 
-from prefkit.errors import DataError
-from prefkit.sources.files import DataFile
+from prefkit.sources.files import DataFile, misread
 from prefkit.sources.unfolding import most_bytes, refuse
 
 __all__ = ["Body", "bodies"]
@@ -43,10 +42,7 @@ def bodies(file: DataFile, stream: Any) -> Iterator[Body]:
                 raise refuse(file, f"a batch of {body.rows:,} rows unfolds to {size:,}")
             yield body
     except (struct.error, IndexError, ValueError) as error:
-        what = f"file '{file.shown}' cannot be read as {file.kind}: {error}"
-        raise DataError(
-            what, where=str(file.path), hint="download or copy it again, or make it anew"
-        ) from error
+        raise misread(file, str(error)) from error
 
 
 def _of_stream(stream: Any) -> Iterator[Any]:

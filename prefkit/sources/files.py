@@ -188,6 +188,12 @@ class _Bounded(gzip.GzipFile):
         return data
 
 
+def misread(file: DataFile, said: str) -> DataError:
+    """Return the error for a file that is not what its kind says."""
+    what = f"file '{file.shown}' cannot be read as {file.kind}: {said}"
+    return DataError(what, where=str(file.path), hint="download or copy it again, or make it anew")
+
+
 @contextmanager
 def reading(file: DataFile) -> Iterator[None]:
     """Turn what goes wrong while a file is read into a DataError that names it."""
@@ -197,10 +203,7 @@ def reading(file: DataFile) -> Iterator[None]:
         what = f"file '{file.shown}' ends too early or is damaged: {error}"
         raise DataError(what, where=str(file.path), hint="download or copy it again, whole") from error
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        what = f"file '{file.shown}' cannot be read as {file.kind}: {_first_line(error)}"
-        raise DataError(
-            what, where=str(file.path), hint="download or copy it again, or make it anew"
-        ) from error
+        raise misread(file, _first_line(error)) from error
     except OSError as error:
         what = f"file '{file.shown}' cannot be read: {error.strerror or _first_line(error)}"
         raise DataError(

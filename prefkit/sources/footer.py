@@ -9,8 +9,7 @@ from struct import Struct
 from struct import error as StructError  # noqa: N812
 from typing import Any, NamedTuple
 
-from prefkit.errors import DataError
-from prefkit.sources.files import DataFile
+from prefkit.sources.files import DataFile, misread
 from prefkit.sources.thrift import struct
 
 __all__ = ["ColumnChunk", "column_chunks"]
@@ -46,10 +45,7 @@ def column_chunks(file: DataFile, groups: int, columns: int) -> list[list[Column
         if [len(group) for group in found] != [columns] * groups:
             raise ValueError("other columns than Arrow sees")
     except (ValueError, IndexError, KeyError, TypeError, StructError) as error:
-        what = f"file '{file.shown}' cannot be read as parquet: its footer is none"
-        raise DataError(
-            what, where=str(file.path), hint="download or copy it again, or make it anew"
-        ) from error
+        raise misread(file, "its footer is none") from error
     return found
 
 

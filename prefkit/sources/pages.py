@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from prefkit.errors import DataError
 from prefkit.sources.chunks import CHUNK_ROWS
-from prefkit.sources.files import DataFile
+from prefkit.sources.files import DataFile, misread
 from prefkit.sources.footer import ColumnChunk
 from prefkit.sources.thrift import Fields, struct
 from prefkit.sources.unfolding import FREELY, most_bytes, refuse
@@ -159,10 +158,7 @@ def _looked_at(handle: int, chunk: ColumnChunk, leaf: Any, file: DataFile) -> _C
             raise refuse(file, f"a page of '{path}' unfolds from {large.packed:,} to {large.size:,}")
         return _column(handle, chunk, leaf, pages)
     except (ValueError, IndexError, KeyError, TypeError) as error:
-        what = f"file '{file.shown}' cannot be read as parquet: a page of '{path}' has no header"
-        raise DataError(
-            what, where=str(file.path), hint="download or copy it again, or make it anew"
-        ) from error
+        raise misread(file, f"a page of '{path}' has no header") from error
 
 
 class _Page(NamedTuple):

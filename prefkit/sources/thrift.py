@@ -1,8 +1,8 @@
-"""Thrift: what a Parquet file says before each of its pages, which is more than its footer has to say truly.
+"""Thrift: what a Parquet file says before each of its pages, which is more than its footer has to say truly; and the footer.
 
 Arrow gives no access to the headers of pages, and trusts them: a page is unfolded to the size that its header names,
 and to no other. So they are read here, as values by the numbers of their fields, in the compact protocol. What is
-not a header raises ValueError.
+neither header nor footer raises ValueError.
 """
 
 from collections.abc import Mapping

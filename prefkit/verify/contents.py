@@ -20,6 +20,7 @@ from prefkit.errors import ContractError, StoreError
 from prefkit.identity import Digester
 from prefkit.manifest import Manifest, Shard
 from prefkit.mirror import object_name
+from prefkit.objects import short
 from prefkit.store import Store
 from prefkit.verify.fault import Kind
 
@@ -111,7 +112,7 @@ def _check_values(path: Path, size: int, shard: Shard, feed: Feed | None) -> Wro
     except (OSError, pa.ArrowException, ContractError, ValueError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             return Wrong("unreadable", f"cannot be read: {error.strerror or error}", whole)
-        return Wrong("damaged", f"is no table: {_short(error)}", whole)
+        return Wrong("damaged", f"is no table: {short(error)}", whole)
     if found != shard.digest:
         return Wrong("damaged", "has other values than its name says", whole)
     if shard.bytes and (rows, size) != (shard.rows, shard.bytes):
@@ -181,7 +182,3 @@ def _agrees(manifest: Manifest, made: str, columns: list[tuple[str, str]]) -> Wr
     if tuple(columns) != manifest.columns:
         return Wrong("disagrees", "says other columns than its rows have")
     return None
-
-
-def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
 from prefkit.errors import StoreError
+from prefkit.objects import short
 from prefkit.store import Store
 from prefkit.verify.contents import Wrong, here, read
 
@@ -27,18 +28,13 @@ def check_form(store: Store, name: str) -> Wrong | None:
     """Return what is the matter with a file of the store, None if it is what its name says."""
     try:
         with here(store, name) as path:
-            return _READERS[path_of(name).suffix](path, name)
+            return _READERS[PurePosixPath(name).suffix](path, name)
     except FileNotFoundError:
         return None  # removed meanwhile; whether it must be there is asked of the folder
     except OSError as error:
         return Wrong("unreadable", f"cannot be read: {error.strerror or error}")
     except StoreError as error:
         return Wrong("unreadable", error.what)
-
-
-def path_of(name: str) -> PurePosixPath:
-    """Return the name of a file as a path."""
-    return PurePosixPath(name)
 
 
 def _weights(path: Path, _: str) -> Wrong | None:
@@ -49,7 +45,7 @@ def _weights(path: Path, _: str) -> Wrong | None:
         with safe_open(str(path), framework="np"):  # reads the header, and holds it against the size
             return None
     except SafetensorError as error:
-        return Wrong("damaged", f"is damaged or cut short, at {size:,} bytes: {_short(error)}")
+        return Wrong("damaged", f"is damaged or cut short, at {size:,} bytes: {short(error)}")
 
 
 def _table(path: Path, _: str) -> Wrong | None:
@@ -67,7 +63,7 @@ def _numbers(path: Path, _: str) -> Wrong | None:
     try:
         np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        return Wrong("damaged", f"is no array: {_short(error)}")
+        return Wrong("damaged", f"is no array: {short(error)}")
     return None
 
 
@@ -96,7 +92,7 @@ def _json(path: Path, name: str) -> Wrong | None:
         told = [each for each in error.errors() if each["input"] is not None]
         return _told(told[0]["loc"], told[0]["msg"]) if told else None
     except (ValueError, RecursionError) as error:
-        return Wrong("damaged", f"is no JSON: {_short(error)}")
+        return Wrong("damaged", f"is no JSON: {short(error)}")
     return None
 
 
@@ -107,7 +103,7 @@ def _told(where: tuple[int | str, ...], what: str) -> Wrong:
 
 def _schema(name: str) -> Callable[[], type[BaseModel]] | None:
     """Return what gives the schema of a JSON file of this name; None where any JSON will do."""
-    parts = path_of(name).parts
+    parts = PurePosixPath(name).parts
     if parts[0] == "ablated":
         return _ablation
     if parts[-1] == "report.json":
@@ -142,11 +138,7 @@ def _ablation() -> type[BaseModel]:
 def _unless_of_disk(error: Exception, what: str) -> Wrong:
     if isinstance(error, OSError) and error.errno is not None:
         return Wrong("unreadable", f"cannot be read: {error.strerror or error}")
-    return Wrong("damaged", f"{what}: {_short(error)}")
-
-
-def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return Wrong("damaged", f"{what}: {short(error)}")
 
 
 _READERS: Mapping[str, Callable[[Path, str], Wrong | None]] = {
