@@ -96,7 +96,7 @@ def make_source(step: Step) -> Manifest:
     watch, recipe, store, tell = Stopwatch(), step.recipe, step.store, step.settings.progress
     tell(Event(step.name, "start", 0, 0))
     if step.settings.executor is not None:
-        step.settings.executor.begin(store)
+        step.settings.executor.begin()
     schema = sources.unify(
         [sources.peek(source, recipe.folder, store.columns).schema for source in recipe.data]
     )

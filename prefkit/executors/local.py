@@ -26,7 +26,7 @@ class Local(NamedTuple):
     workers: Workers | None = None
     """Those of a build; None starts some for each step."""
 
-    def begin(self, store: Store) -> None:
+    def begin(self) -> None:
         """Do nothing: workers are started for each step."""
 
     def make(self, work: Work, tasks: Sequence[Task]) -> Iterator[Part]:

@@ -11,7 +11,10 @@ from prefkit.holding import need, widths
 from prefkit.keys import models_in
 from prefkit.parts import Task
 
-__all__ = ["Bounds", "gpus_of", "memory_of", "pool_of", "read_bounds"]
+__all__ = ["Bounds", "gpus_of", "is_small", "memory_of", "pool_of", "read_bounds"]
+
+_LITTLE = 1e9
+"""Bytes."""
 
 
 class Bounds(NamedTuple):
@@ -63,9 +66,20 @@ def gpus_of(work: Work, cluster: Mapping[str, float]) -> int:
 
 def memory_of(work: Work, task: Task, largest_node: float) -> int:
     """Return the bytes to ask of Ray for a task that reads all rows: no more than some node has, or it waits forever."""
+    return int(min(_held(work, task), largest_node))
+
+
+def is_small(work: Work, task: Task, few_rows: int) -> bool:
+    """Say whether a task reads all rows, and they are so few that this process can do it without noticing."""
+    if work.stage.scope() != "global" or sum(shard.rows for shard in task.inputs) > few_rows:
+        return False
+    return _held(work, task) <= _LITTLE
+
+
+def _held(work: Work, task: Task) -> int:
     store, shards = work.store, task.inputs
     rows, schema = sum(shard.rows for shard in shards), store.get(shards[0]).schema
-    return int(min(need(work.stage, rows, schema, widths(store, shards)).bytes, largest_node))
+    return need(work.stage, rows, schema, widths(store, shards)).bytes
 
 
 def _kinds(work: Work) -> list[str]:

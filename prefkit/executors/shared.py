@@ -16,7 +16,7 @@ from prefkit.engines.answers import Claim
 from prefkit.engines.spend import Tally
 from prefkit.executors.hub import SILENCE_SECONDS, Counts, added, told
 
-__all__ = ["Shared"]
+__all__ = ["Shared", "asked"]
 
 _GATHER_SECONDS = 0.002
 _MOST = 1000
@@ -43,18 +43,18 @@ class Shared:
     def find(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """Return the remembered answers of those keys that have one, as JSON."""
         self.flush()
-        found: dict[bytes, bytes] = _got(self._hub.find.remote(list(keys), self._scope))
+        found: dict[bytes, bytes] = asked(self._hub.find.remote(list(keys), self._scope))
         return found
 
     def claim(self, keys: Sequence[bytes]) -> Claim:
         """Return what is known and what is to be asked; wait where others are asking all of the rest."""
         self.flush()
-        return Claim(*_got(self._hub.claim.remote(self._name, list(keys), self._scope)))
+        return Claim(*asked(self._hub.claim.remote(self._name, list(keys), self._scope)))
 
     def release(self, keys: Sequence[bytes]) -> None:
         """Let others ask what has no answer."""
         self.flush()
-        _got(self._hub.release.remote(self._name, list(keys)))
+        asked(self._hub.release.remote(self._name, list(keys)))
 
     def remember(self, key: bytes, answer: bytes, *, instead: bool = False) -> bool:  # noqa: ARG002 - the scope says it
         """Send an answer soon. It is the first: nobody else asks what was claimed."""
@@ -73,7 +73,7 @@ class Shared:
             with self._woken:
                 answers, self._waiting = self._waiting, []
             counts = told(self._spend.snapshot())
-            self._others = _got(self._hub.tell.remote(self._name, answers, counts, self._scope))
+            self._others = asked(self._hub.tell.remote(self._name, answers, counts, self._scope))
         self._raise_failed()
 
     def _elsewhere(self) -> Mapping[str, Tally]:
@@ -96,11 +96,14 @@ class Shared:
                 return
 
 
-def _got(reference: Any) -> Any:
-    """Return what the hub says. Raises the error it raised, as what it is."""
+def asked(reference: Any) -> Any:
+    """Return what the hub says. Raises the error it raised, as what it is.
+
+    Not by `ray.get`, which lends this worker's processor to others while it waits: one of them would be started for it.
+    """
     import ray
 
     try:
-        return ray.get(reference)
+        return reference.future().result()
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error

@@ -41,7 +41,7 @@ class Executor(Protocol):
         """How many processes of this machine may be used for what is not spread further, as reading sources."""
         ...
 
-    def begin(self, store: Store) -> None:
+    def begin(self) -> None:
         """Get ready, while this process reads the source: parts will be asked for soon."""
         ...
 

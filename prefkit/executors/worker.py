@@ -13,7 +13,8 @@ from typing import Any, final
 from prefkit.engines import Engines, Spend
 from prefkit.engines.placement import open_engines
 from prefkit.errors import PrefkitError, StoreError
-from prefkit.executors.shared import Shared
+from prefkit.executors.ray_tasks import check_times
+from prefkit.executors.shared import Shared, asked
 from prefkit.executors.spread import spread
 from prefkit.executors.travel import (
     Order,
@@ -22,14 +23,12 @@ from prefkit.executors.travel import (
     write_error,
     write_part,
 )
-from prefkit.parts import make_part
+from prefkit.executors.workers import keep_memory
+from prefkit.parts import Task, make_part
 from prefkit.streaming import Here
 from prefkit.threads import cores
 
-__all__ = ["MOST_TIMES", "Maker", "get_ready", "make_remotely"]
-
-MOST_TIMES = 10
-"""How often a part is begun before what takes its workers down is thought to be the part itself."""
+__all__ = ["Maker", "get_ready", "make_remotely"]
 
 _MOST_THREADS = 4
 
@@ -38,11 +37,11 @@ def get_ready() -> None:
     """Do nothing: a worker that was called has started, and has imported what it needs."""
 
 
-def make_remotely(order: str, task: str, hub: Any, call: str) -> str:
+def make_remotely(order: str, task: str) -> str:
     """Make a part of a stage that asks no model; return it, or the error, as text."""
     try:
         told = _opened(order)
-        return _made(told, task, Engines(), hub, call)
+        return _made(told, read_task(task, told.work.store), Engines())
     except PrefkitError as error:
         return write_error(error)
 
@@ -64,20 +63,25 @@ class Maker:
         try:
             order, engines, shared = self._open()
             try:
-                return _made(order, task, engines, self._hub, self._call)
+                return _made(order, self._begun(read_task(task, order.work.store)), engines)
             finally:
                 shared.flush()
         except PrefkitError as error:
             return write_error(error)
 
+    def _begun(self, task: Task) -> Task:
+        """Have it counted that a task is begun. Raises PrefkitError if it was too often."""
+        assert self._opened is not None
+        before = asked(self._hub.begin.remote(f"{self._call}/{task.key}")) - 1
+        check_times(before, self._opened[0].work.stage.name)
+        return task
+
     def _open(self) -> tuple[Order, Engines, Shared]:
         if self._opened is None:
-            import ray
-
             order = _opened(self._order)
             work = order.work
             spend = work.spend or Spend()
-            environment = {**os.environ, **ray.get(self._hub.environment.remote())}
+            environment = {**os.environ, **asked(self._hub.environment.remote())}
             requests = max(1, work.placement.concurrency // self._share)
             shared = Shared(self._hub, spend, self._call if work.refresh else "")
             engines = open_engines(
@@ -94,6 +98,7 @@ class Maker:
 def _opened(text: str) -> Order:
     # Read when polars first works: as many workers share this machine as it has processors.
     os.environ.setdefault("POLARS_MAX_THREADS", str(min(cores(), _MOST_THREADS)))
+    keep_memory()
     order = read_order(text)
     if order.sign and not Path(order.sign).is_dir():
         what = "a worker does not see the store of this build"
@@ -106,16 +111,8 @@ def _opened(text: str) -> Order:
     return order
 
 
-def _made(order: Order, text: str, engines: Engines, hub: Any, call: str) -> str:
-    import ray
-
+def _made(order: Order, task: Task, engines: Engines) -> str:
     work = order.work
-    task = read_task(text, work.store)
-    times = ray.get(hub.begin.remote(f"{call}/{task.key}"))
-    if times > MOST_TIMES:
-        what = f"a part of stage '{work.stage.name}' was begun {MOST_TIMES} times, and its worker was gone each time"
-        hint = "most often memory: give the workers more of it, or the recipe smaller shards; `ray logs` has more"
-        raise PrefkitError(what, hint=hint)
     try:
         here = Here(apart=spread if work.store.remote is None else None)
         part = make_part(work.stage, task, work.store, engines, work.seed, work.shard_rows, here)

@@ -10,16 +10,18 @@ from collections import Counter
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from prefkit.engines import Spend
 from prefkit.engines.placement import Placement
 from prefkit.engines.spend import BudgetError, read_budget
-from prefkit.errors import EngineError, StoreError
+from prefkit.errors import EngineError, PrefkitError, StoreError
 from prefkit.executors import ray as on_ray
 from prefkit.executors.ray import OnRay
 from prefkit.executors.ray_sizes import Bounds
+from prefkit.executors.ray_tasks import check_times, outcomes
 from prefkit.recipe import Recipe
 from prefkit.run import Settings, build
 from prefkit.store import Store
@@ -119,14 +121,15 @@ def counted(made):
     return told
 
 
+@pytest.mark.parametrize("few_rows", [0, 200_000])
 def test_a_cluster_makes_what_one_machine_makes_with_the_same_keys_rows_and_counts(
-    joined, tmp_path, monkeypatch
+    joined, tmp_path, monkeypatch, few_rows
 ):
     path = write(tmp_path)
     here = run(path, Store(tmp_path / "here"))
     monkeypatch.setenv("PREFKIT_FAKE_LOG", str(tmp_path / "calls.log"))
     said = []
-    with OnRay(workers=Bounds(1, 2), say=said.append) as executor:
+    with OnRay(workers=Bounds(1, 2), say=said.append, few_rows=few_rows) as executor:
         there = run(path, Store(tmp_path / "there"), executor)
     assert counted(there) == counted(here)
     assert len(here.steps) == 10
@@ -234,7 +237,47 @@ def test_a_worker_killed_in_a_step_without_a_model_loses_and_repeats_nothing(joi
     assert len(list((store.root / "parts").iterdir())) == 3 * 20
 
 
-def test_a_node_that_vanishes_loses_and_repeats_nothing(joined, short, tmp_path):
+def test_a_worker_killed_in_a_stage_over_all_rows_loses_and_repeats_nothing(joined, tmp_path):
+    path = write(tmp_path, SHORT.replace("by: response", "by: response, within: dataset"))
+    here, killed, said = run(path, Store(tmp_path / "here")), [], []
+
+    def kill(event):
+        while event.step == "03-dedup" and event.state == "start" and not killed:
+            killed.extend(busy(joined, "prefkit dedup"))
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    def tell(event):
+        Thread(target=kill, args=(event,)).start()
+
+    with OnRay(say=said.append, few_rows=0) as executor:
+        there = run(path, Store(tmp_path / "there"), executor, progress=tell)
+    assert killed
+    assert digests(there) == digests(here)
+    assert said[-1] == "ray: 1 part was begun again, its worker being gone"
+
+
+def test_a_call_that_takes_its_worker_down_each_time_is_given_up_and_another_is_begun_again(joined, tmp_path):
+    import ray
+
+    @ray.remote(num_cpus=1, max_retries=0)
+    def call(text):
+        (tmp_path / f"{text}-{time.monotonic_ns()}").touch()
+        if text == "always" or (text == "once" and len(list(tmp_path.glob("once-*"))) == 1):
+            os._exit(1)
+        return f"made {text}"
+
+    lost = []
+    found = outcomes(call.remote, ["once", "never"], lambda: 4, lost.append)
+    assert sorted(found) == ["made never", "made once"]
+    assert lost == [1]
+    with pytest.raises(PrefkitError, match="stage 'pair' was begun 10 times, and its worker was gone each"):
+        list(outcomes(call.remote, ["always"], lambda: 4, lambda begun: check_times(begun, "pair")))
+    assert len(list(tmp_path.glob("always-*"))) == 10
+
+
+@pytest.mark.parametrize("step", ["01-sample", "02-filter"])
+def test_a_node_that_vanishes_loses_and_repeats_nothing(joined, short, tmp_path, step):
     path, here = short
     node = joined.add_node(num_cpus=2)
     with OnRay(workers=Bounds(1, 6)) as executor:
@@ -242,9 +285,7 @@ def test_a_node_that_vanishes_loses_and_repeats_nothing(joined, short, tmp_path)
         def vanish():
             joined.remove_node(node, allow_graceful=False)
 
-        there = run(
-            path, Store(tmp_path / "there"), executor, progress=once("01-sample", vanish), shard_rows=2
-        )
+        there = run(path, Store(tmp_path / "there"), executor, progress=once(step, vanish), shard_rows=2)
     assert digests(there) == digests(here)
     lines = asked(path)
     assert sum(lines.values()) - len(lines) <= 2 * 8
@@ -362,7 +403,13 @@ def test_ctrl_c_stops_at_once_and_leaves_a_store_that_goes_on(cluster, short, tm
     store = tmp_path / "there"
     arguments = ["build", str(path), "--store", str(store), "--engine", "policy=fake"]
     arguments += ["--executor", "ray", "--ray-address", cluster.address]
-    child = subprocess.Popen([sys.executable, "-m", "prefkit", *arguments], stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "prefkit", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has jobs in the background ignore Ctrl-C, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread of ours runs here
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / "calls.log").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
