@@ -1,4 +1,8 @@
-"""Calls in worker processes: one function, many arguments, results in their order, and never many that nobody wants yet."""
+"""Calls in worker processes: one function, many arguments, results in their order, and never many that nobody wants yet.
+
+Whoever kills a worker is most often the kernel, out of memory, and fewer workers need less of it: what is left then runs
+in half as many new ones.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +15,8 @@ from prefkit.executors.workers import Workers, kept_workers, undisturbed
 
 __all__ = ["Calls"]
 
+_HINT = "most often for memory: see `dmesg`, and give the machine more of it; what is finished is kept"
+
 
 class Calls(NamedTuple):
     """Calls a function in so many worker processes of this machine."""
@@ -18,6 +24,8 @@ class Calls(NamedTuple):
     jobs: int
     workers: Workers | None = None
     """Those of a build; None starts some."""
+    what: str = "a worker process was killed"
+    """What is said where a lone worker is killed before it has done anything."""
 
     def __call__(self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Yield what the function returns for each task, in order; one task more than there are workers runs ahead.
@@ -35,8 +43,7 @@ class Calls(NamedTuple):
                         yield result
             except BrokenProcessPool as error:
                 if jobs == 1 and not done:
-                    what = "a worker process was killed, most often for memory"
-                    raise PrefkitError(what, hint="free memory, and build again without --jobs") from error
+                    raise PrefkitError(self.what, hint=_HINT) from error
                 jobs = max(1, jobs // 2)
             else:
                 return

@@ -2,16 +2,12 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures import wait as wait_for
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 from prefkit.engines import Engines
-from prefkit.errors import PrefkitError
 from prefkit.executors.calls import Calls
 from prefkit.executors.work import Work, asks_models, engines_of
-from prefkit.executors.workers import Workers, kept_workers, undisturbed
+from prefkit.executors.workers import Workers
 from prefkit.manifest import Part
 from prefkit.parts import STAGES, Task, make_part
 from prefkit.store import Stamp, Store
@@ -41,59 +37,20 @@ class Local(NamedTuple):
         yield from self._in_workers(work, tasks)
 
     def _in_workers(self, work: Work, tasks: Sequence[Task]) -> Iterator[Part]:
-        """Make parts in worker processes; where one is killed, make what is left in half as many new ones.
-
-        Whoever kills a worker is most often the kernel, out of memory, and fewer workers need less of it; one that
-        gets no memory ends itself. Raises PrefkitError if a lone worker is gone before it has made a part.
-        """
-        left, jobs = list(tasks), self.jobs
-        while left:
-            made = 0
-            try:
-                with kept_workers(self.workers) as workers:
-                    for part in _made(work, left, workers.opened(jobs)):
-                        made += 1
-                        yield part
-            except BrokenProcessPool as error:
-                if jobs == 1 and not made:
-                    raise _killed(work, left) from error
-                jobs = max(1, jobs // 2)
-            left = left[made:]
-
-
-def _made(work: Work, tasks: Sequence[Task], pool: ProcessPoolExecutor) -> Iterator[Part]:
-    config, root = work.stage.model_dump_json(), work.store.address
-    futures: list[Future[Any]] = []
-    try:
-        with undisturbed():
-            futures += (
-                pool.submit(
-                    _work,
-                    root,
-                    work.stage.name,
-                    config,
-                    task,
-                    work.seed,
-                    work.shard_rows,
-                    work.store.checked(task.inputs),
-                )
-                for task in tasks
-            )
-        for future in futures:
-            part, checked = future.result()
+        """Make parts in worker processes."""
+        rows = sum(shard.rows for shard in tasks[0].inputs)
+        what = f"stage '{work.stage.name}': worker processes were killed, each while it made a part of {rows:,} rows"
+        for part, checked in Calls(self.jobs, self.workers, what)(_work, _told(work, tasks)):
             work.store.trust(checked)
             yield part
-    finally:
-        wait_for([future for future in futures if not future.cancel()])  # who is at work files the part
 
 
-def _killed(work: Work, tasks: Sequence[Task]) -> PrefkitError:
-    rows = sum(shard.rows for shard in tasks[0].inputs)
-    what = (
-        f"stage '{work.stage.name}': worker processes were killed, each while it made a part of {rows:,} rows"
-    )
-    hint = "most often memory: see `dmesg`, and give the machine more of it; what is finished is kept"
-    return PrefkitError(what, where=work.store.shown, hint=hint)
+def _told(work: Work, tasks: Sequence[Task]) -> Iterator[tuple[Any, ...]]:
+    """Yield what a worker is told of each task."""
+    config, store = work.stage.model_dump_json(), work.store
+    for task in tasks:
+        checked = store.checked(task.inputs)
+        yield store.address, work.stage.name, config, task, work.seed, work.shard_rows, checked
 
 
 def _work(

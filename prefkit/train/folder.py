@@ -10,11 +10,13 @@ from pydantic import ValidationError
 
 from prefkit.engines.weights import Loaded
 from prefkit.errors import TrainError
+from prefkit.logs import WARNING, note
 from prefkit.train import checkpoint
 from prefkit.train.adapters import merged, save_adapter
 from prefkit.train.forward import Task
 from prefkit.train.heads import merged_heads
 from prefkit.train.report import Report
+from prefkit.train.weight_files import fault_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -41,7 +43,7 @@ def save_model(loaded: Loaded, task: Task, adapters: "PeftModel | None", folder:
 
 
 def finished(out: Path, key: str) -> Report | None:
-    """Return the report of the same run, if it stands in the folder. Raises TrainError if another one does."""
+    """Return the report of the same run, if it stands in the folder whole. Raises TrainError if another one does."""
     path = out / "report.json"
     if not path.is_file():
         return None
@@ -52,7 +54,16 @@ def finished(out: Path, key: str) -> Report | None:
     if report.key != key:
         what = "the output folder holds another run: other settings, pairs or model"
         raise TrainError(what, where=str(out), hint="choose another output folder, or delete this one")
-    return report
+    return report if _is_whole(out) else None
+
+
+def _is_whole(out: Path) -> bool:
+    """Say whether the weights can be read, if they are there: who needs the report alone may have deleted them."""
+    for path in sorted((out / "model").glob("*.safetensors")):
+        if fault := fault_of(path):
+            note("weights damaged", {"file": str(path), "fault": fault}, WARNING)
+            return False
+    return True
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from prefkit.errors import StoreError
 from prefkit.objects import short
 from prefkit.store import Store
+from prefkit.train.weight_files import fault_of
 from prefkit.verify.contents import Wrong, here, read
 
 __all__ = ["check_form", "is_read"]
@@ -38,14 +39,8 @@ def check_form(store: Store, name: str) -> Wrong | None:
 
 
 def _weights(path: Path, _: str) -> Wrong | None:
-    from safetensors import SafetensorError, safe_open
-
-    size = path.stat().st_size
-    try:
-        with safe_open(str(path), framework="np"):  # reads the header, and holds it against the size
-            return None
-    except SafetensorError as error:
-        return Wrong("damaged", f"is damaged or cut short, at {size:,} bytes: {short(error)}")
+    fault = fault_of(path)
+    return Wrong("damaged", fault) if fault else None
 
 
 def _table(path: Path, _: str) -> Wrong | None:

@@ -284,6 +284,28 @@ def test_metrics_that_are_gone_are_not_reported_as_fewer_steps(
         train(settings(policy), pairs, out=tmp_path, placement=OFTEN)
 
 
+def test_a_finished_run_whose_weights_are_cut_short_is_trained_again_to_the_same_weights(
+    policy: Model, pairs: pa.Table, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(settings(policy), pairs, out=tmp_path)
+    whole, steps = weights(tmp_path), Steps()
+    (tmp_path / "model" / "model.safetensors").write_bytes(whole[:-100])
+    with caplog.at_level("WARNING", logger="prefkit"):
+        train(settings(policy), pairs, out=tmp_path, progress=steps)
+    assert len(steps.done) > 0
+    assert weights(tmp_path) == whole
+    assert [record.message for record in caplog.records] == ["weights damaged"]
+
+
+def test_a_finished_run_whose_weights_were_deleted_still_has_its_report(
+    policy: Model, pairs: pa.Table, tmp_path: Path
+) -> None:
+    report, steps = train(settings(policy), pairs, out=tmp_path).report, Steps()
+    (tmp_path / "model" / "model.safetensors").unlink()
+    assert train(settings(policy), pairs, out=tmp_path, progress=steps).report == report
+    assert steps.done == []
+
+
 def test_an_output_folder_that_cannot_be_made_is_an_error_with_its_place(
     policy: Model, pairs: pa.Table, tmp_path: Path
 ) -> None:
