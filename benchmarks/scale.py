@@ -11,7 +11,7 @@ together, the resident memory (which counts mapped files that the kernel would t
 more fails. One worker is given one core, with all threads of its libraries, and two are given two.
 
 `--peers`: the same work with `datasets` (batched functions as its users write them, exact duplicates, since it has no
-near ones), and near-duplicates alone with datatrove where `--peer-python` has it.
+near ones), and near-duplicates alone with datatrove where `--peer-python` has it (0.10.1 needs xxhash below 4).
 """
 
 import argparse
