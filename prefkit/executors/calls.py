@@ -25,7 +25,8 @@ class Calls(NamedTuple):
     workers: Workers | None = None
     """Those of a build; None starts some."""
     what: str = "a worker process was killed"
-    """What is said where a lone worker is killed before it has done anything."""
+    """What is said where a lone worker is killed before it has done anything, and `where`."""
+    where: str = ""
 
     def __call__(self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Yield what the function returns for each task, in order; one task more than there are workers runs ahead.
@@ -43,7 +44,7 @@ class Calls(NamedTuple):
                         yield result
             except BrokenProcessPool as error:
                 if jobs == 1 and not done:
-                    raise PrefkitError(self.what, hint=_HINT) from error
+                    raise PrefkitError(self.what, where=self.where, hint=_HINT) from error
                 jobs = max(1, jobs // 2)
             else:
                 return

@@ -40,7 +40,8 @@ class Local(NamedTuple):
         """Make parts in worker processes."""
         rows = sum(shard.rows for shard in tasks[0].inputs)
         what = f"stage '{work.stage.name}': worker processes were killed, each while it made a part of {rows:,} rows"
-        for part, checked in Calls(self.jobs, self.workers, what)(_work, _told(work, tasks)):
+        calls = Calls(self.jobs, self.workers, what, work.store.shown)
+        for part, checked in calls(_work, _told(work, tasks)):
             work.store.trust(checked)
             yield part
 

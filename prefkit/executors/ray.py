@@ -73,7 +73,8 @@ class OnRay:
         self.workers = workers or Bounds()
         self._address, self._say, self._few_rows = address, say, few_rows
         self._hub: Any = None
-        self._connected = self._joined = False
+        self._joined: bool | None = None
+        """Whether this process was connected by us; None before anybody looked."""
         self._seen: tuple[float, int] | None = None
         """When the cluster was looked at, and how many CPUs it had."""
         self._counts: Counts = {}
@@ -94,7 +95,7 @@ class OnRay:
             import ray
 
             ray.kill(self._hub)
-        self._connected, self._joined, self._hub = False, False, None
+        self._joined = self._hub = None
 
     def begin(self) -> None:
         """Connect, and have workers start while the source is read: that takes seconds for each."""
@@ -185,9 +186,8 @@ class OnRay:
             raise over
 
     def _connect(self) -> None:
-        if not self._connected:
+        if self._joined is None:
             self._joined = join(self._address)
-            self._connected = True
             self._say(f"ray: {story()}")
 
     def _hub_of(self, store: Store) -> Any:

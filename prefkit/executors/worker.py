@@ -62,19 +62,15 @@ class Maker:
     def _outcome(self, task: str) -> str:
         try:
             order, engines, shared = self._open()
+            told = read_task(task, order.work.store)
+            before = asked(self._hub.begin.remote(f"{self._call}/{told.key}")) - 1
+            check_times(before, order.work.stage.name)
             try:
-                return _made(order, self._begun(read_task(task, order.work.store)), engines)
+                return _made(order, told, engines)
             finally:
                 shared.flush()
         except PrefkitError as error:
             return write_error(error)
-
-    def _begun(self, task: Task) -> Task:
-        """Have it counted that a task is begun. Raises PrefkitError if it was too often."""
-        assert self._opened is not None
-        before = asked(self._hub.begin.remote(f"{self._call}/{task.key}")) - 1
-        check_times(before, self._opened[0].work.stage.name)
-        return task
 
     def _open(self) -> tuple[Order, Engines, Shared]:
         if self._opened is None:

@@ -59,7 +59,7 @@ def finished(out: Path, key: str) -> Report | None:
 
 def _is_whole(out: Path) -> bool:
     """Say whether the weights can be read, if they are there: who needs the report alone may have deleted them."""
-    for path in sorted((out / "model").glob("*.safetensors")):
+    for path in (*out.glob("model/*.safetensors"), *out.glob("adapter/*.safetensors")):
         if fault := fault_of(path):
             note("weights damaged", {"file": str(path), "fault": fault}, WARNING)
             return False

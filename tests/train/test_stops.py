@@ -74,8 +74,6 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        # A shell's job in the background ignores Ctrl-C and hands that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread runs here
     )
 
 
@@ -295,6 +293,18 @@ def test_a_finished_run_whose_weights_are_cut_short_is_trained_again_to_the_same
     assert len(steps.done) > 0
     assert weights(tmp_path) == whole
     assert [record.message for record in caplog.records] == ["weights damaged"]
+
+
+def test_an_adapter_that_is_cut_short_is_trained_again_too(
+    policy: Model, pairs: pa.Table, tmp_path: Path
+) -> None:
+    adapted = settings(policy, lora={"rank": 2})
+    train(adapted, pairs, out=tmp_path)
+    (path,) = (tmp_path / "adapter").glob("*.safetensors")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    train(adapted, pairs, out=tmp_path)
+    assert path.read_bytes() == whole
 
 
 def test_a_finished_run_whose_weights_were_deleted_still_has_its_report(
