@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +16,6 @@ from prefkit.store import Store
 # Busy machines make single examples slow; a deadline would only measure that.
 settings.register_profile("prefkit", deadline=None)
 settings.load_profile("prefkit")
-# A shell has its jobs in the background ignore Ctrl-C, which builds that tests start would inherit.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -247,6 +247,7 @@ from prefkit.recipe import Recipe
 from prefkit.run import Settings, build
 from prefkit.store import Store
 placement = Placement(engines={"policy": "fake", "reward": "fake"})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs begin without it
 print("ready", flush=True)
 build(Recipe.load(sys.argv[1]), Store(sys.argv[2]), Settings(placement=placement, shard_rows=25))
 """

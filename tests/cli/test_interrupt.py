@@ -26,7 +26,18 @@ def start(folder: Path, store: str, *more: str) -> subprocess.Popen[str]:
     tool = str(Path(sys.executable).with_name("prefkit"))
     fakes = ["--engine", "policy=fake", "--engine", "reward=fake"]
     command = [tool, "build", str(folder / "recipe.yaml"), "--store", str(folder / store), *fakes, *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=listen,  # noqa: PLW1509 - no thread runs here
+    )
+
+
+def listen() -> None:
+    """Undo what a shell does to a job in the background, which ignores Ctrl-C and hands that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_ctrl_c_at_random_moments_is_one_line_and_the_next_build_goes_on(tmp_path):

@@ -22,6 +22,11 @@ build: [{ filter: { drop: [empty] } }, pair, margin]
 """
 
 
+def listen() -> None:
+    """Undo what a shell does to a job in the background, which ignores Ctrl-C and hands that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
     """Start a command as a shell does: as the leader of a group that Ctrl-C reaches whole."""
     return subprocess.Popen(
@@ -30,6 +35,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=listen,  # noqa: PLW1509 - no thread runs here
     )
 
 

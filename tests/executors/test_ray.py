@@ -403,7 +403,13 @@ def test_ctrl_c_stops_at_once_and_leaves_a_store_that_goes_on(cluster, short, tm
     store = tmp_path / "there"
     arguments = ["build", str(path), "--store", str(store), "--engine", "policy=fake"]
     arguments += ["--executor", "ray", "--ray-address", cluster.address]
-    child = subprocess.Popen([sys.executable, "-m", "prefkit", *arguments], stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "prefkit", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has jobs in the background ignore Ctrl-C, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread of ours runs here
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / "calls.log").exists() and time.monotonic() < deadline:
         time.sleep(0.1)

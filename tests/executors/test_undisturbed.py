@@ -8,6 +8,7 @@ import os, signal, time
 from threading import Thread
 from prefkit.executors.workers import undisturbed
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 Thread(target=time.sleep, args=(60,), daemon=True).start()  # a thread that does not block the signal
 steps = []
 try:

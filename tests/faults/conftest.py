@@ -59,6 +59,7 @@ class Bench:
             text=True,
             start_new_session=True,
             env={**os.environ, "PREFKIT_FAKE_LOG": str(self.log), **environment},
+            preexec_fn=_listen,  # noqa: PLW1509 - exec follows
         )
         self.children.append(child)
         return child
@@ -145,6 +146,11 @@ class Bench:
 
     def rows_of(self, store: str, name: str) -> int:
         return Store(self.folder / store).resolve(name).rows.kept
+
+
+def _listen() -> None:
+    """Undo what a shell does to a job in the background, which ignores Ctrl-C and hands that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def waited(condition: Callable[[], object], seconds: float = 120.0) -> bool:
